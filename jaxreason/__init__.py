@@ -1,0 +1,1 @@
+"""Reasoning language models in pure-functional JAX: sample, verify, reinforce, measure."""

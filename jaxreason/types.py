@@ -1,0 +1,44 @@
+"""The nouns that travel through the pipeline, and the axis legend every annotation and einsum uses.
+
+    P prompts             G completions per prompt    B = P * G rows
+    S prompt positions    T completion positions      L layers
+    D model width         N query heads               K key/value heads
+    R = N / K             H head width                F MLP width           V vocabulary
+
+Completions of one prompt are an axis (`P G`), never an index column, so a completion cannot be attributed to
+another prompt. Prompts are padded on the right; masks are boolean and named by what True means.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+Params = dict[str, Any]
+"""Nested dictionary of arrays; its path joined with "." is the published (Hugging Face) tensor name."""
+
+
+class Prompts(NamedTuple):
+    tokens: Int[Array, "P S"]
+    """Token ids, padded on the right."""
+    mask: Bool[Array, "P S"]
+    """True on real tokens; every row has at least one."""
+
+    @property
+    def lengths(self) -> Int[Array, "P"]:
+        return self.mask.sum(axis=-1)
+
+
+class Rollouts(NamedTuple):
+    prompts: Prompts
+    tokens: Int[Array, "P G T"]
+    """Completion token ids."""
+    mask: Bool[Array, "P G T"]
+    """True where the policy chose the token, the stop token included."""
+    logps: Float[Array, "P G T"]
+    """Log-probability (nats) of each chosen token under the tempered, untruncated distribution; 0 where masked."""
+    truncated: Bool[Array, "P G"]
+    """True where the length limit, not a stop token, ended the completion."""
+
+    @property
+    def lengths(self) -> Int[Array, "P G"]:
+        return self.mask.sum(axis=-1)
