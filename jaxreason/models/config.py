@@ -1,0 +1,309 @@
+"""One frozen description for every decoder family, read from a published `config.json` or from GGUF metadata.
+
+Reading is strict: an architecture or a field this code does not implement is refused by name, because a field that
+is silently ignored is a model that is silently wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxreason.errors import InputError
+from jaxreason.models.rope import Rope, inverse_frequencies
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    family: str
+    """The published `model_type`: llama, qwen2, qwen3 or gemma3_text."""
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    mlp_width: int
+    context: int
+    """Longest sequence the model was made for, prompt and completion together."""
+    rope: Rope = Rope()
+    norm_eps: float = 1e-6
+    tied: bool = True
+    """The unembedding is the embedding."""
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    activation: str = "silu"  # or "gelu_tanh"
+    norm_offset: float = 0.0
+    """RMSNorm multiplies by (offset + weight): 1 for Gemma."""
+    sandwich_norms: bool = False
+    """Norms after attention and MLP as well as before."""
+    embed_scale: float = 1.0
+    query_scale: float | None = None
+    """Multiplies query-key products; None is head_width ** -0.5."""
+    window: int = 0
+    """Keys a sliding layer sees, itself included."""
+    sliding: tuple[bool, ...] = ()
+    """Which layers slide; empty means none."""
+    local_rope: Rope = Rope()
+    """The sliding layers' rotation."""
+
+
+# Architectures by `model_type`: (class named in config.json, architecture named in GGUF, what the family fixes).
+FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", "llama", {}),
+    "qwen2": ("Qwen2ForCausalLM", "qwen2", {"qkv_bias": True}),
+    "qwen3": ("Qwen3ForCausalLM", "qwen3", {"qk_norm": True}),
+    "gemma3_text": (
+        "Gemma3ForCausalLM",
+        "gemma3",
+        {"qk_norm": True, "norm_offset": 1.0, "sandwich_norms": True, "activation": "gelu_tanh"},
+    ),
+}
+
+GEMMA_LOCAL_THETA = 10_000.0
+GEMMA_PATTERN = 6  # every sixth layer sees everything; Gemma 3 report, arXiv 2503.19786
+
+# Fields that do not change what the network computes.
+FREE = {
+    *("architectures", "model_type", "tokenizer_class", "transformers_version", "transformers.js_config"),
+    *("_name_or_path", "is_llama_config", "bos_token_id", "eos_token_id", "pad_token_id"),
+    *("dtype", "torch_dtype", "initializer_range", "attention_dropout"),
+    *("use_cache", "cache_implementation", "max_window_layers"),
+}
+
+# Fields of which only one value is implemented.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "attention_bias": (False,),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "mlp_bias": (False,),
+    "pretraining_tp": (1,),
+    "rope_interleaved": (False,),
+    "use_bidirectional_attention": (False, None),
+    "use_sliding_window": (False,),
+}
+
+
+def _refuse(thing: str, value: Any, remedy: str) -> InputError:
+    return InputError(f"model config: {thing} {value!r} is not supported; {remedy}")
+
+
+def _check(config: ModelConfig) -> ModelConfig:
+    if config.heads % config.kv_heads:
+        raise _refuse("num_key_value_heads", config.kv_heads, f"it must divide num_attention_heads {config.heads}")
+    if config.head_width % 2:
+        raise _refuse("head_dim", config.head_width, "rotary embedding needs an even width")
+    if config.sliding and len(config.sliding) != config.layers:
+        raise _refuse("layer_types of length", len(config.sliding), f"the model has {config.layers} layers")
+    return config
+
+
+def _rope(theta: float, scaling: Mapping[str, Any] | None) -> Rope:
+    """From the published pair `rope_theta`, `rope_scaling` (or one entry of the newer `rope_parameters`)."""
+    fields = dict(scaling or {})
+    kind = fields.pop("rope_type", fields.pop("type", "default"))
+    fields.pop("type", None)
+    theta = fields.pop("rope_theta", theta)
+    names = {"linear": {"factor"}, "default": set()}.get(kind)
+    if kind == "llama3":
+        names = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
+    if names is None:
+        raise _refuse("rope_scaling", kind, "use a checkpoint with default, linear or llama3 scaling")
+    if set(fields) - names:
+        raise _refuse("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
+    if names - set(fields):
+        raise _refuse("rope_scaling without", sorted(names - set(fields))[0], "add the field")
+    if "original_max_position_embeddings" in fields:
+        fields["original_context"] = fields.pop("original_max_position_embeddings")
+    return Rope(theta=float(theta), kind=kind, **fields)
+
+
+def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
+    """Reads the fields of a published `config.json`; raises InputError on anything it does not implement."""
+    fields = {k: v for k, v in raw.items() if k not in FREE}
+    family = raw.get("model_type")
+    if family not in FAMILIES:
+        raise _refuse("model_type", family, f"supported are {', '.join(FAMILIES)}")
+    architecture, _, fixed = FAMILIES[family]
+    if raw.get("architectures") not in (None, [architecture]):
+        raise _refuse("architectures", raw["architectures"], f"{family} is read as {architecture}")
+
+    def take(name: str, *default: Any) -> Any:
+        if name not in fields and not default:
+            raise InputError(f"model config: field {name!r} is missing; take the config.json published with the model")
+        return fields.pop(name, *default)
+
+    gemma = family == "gemma3_text"
+    width, heads, layers = take("hidden_size"), take("num_attention_heads"), take("num_hidden_layers")
+    head_width = fields.pop("head_dim", None) or width // heads
+    activation = take("hidden_activation", None) or take("hidden_act", None)
+    fields.pop("hidden_act", None)
+    expected = "gelu_pytorch_tanh" if gemma else "silu"
+    if activation != expected:
+        raise _refuse("activation", activation, f"{family} is implemented with {expected}")
+
+    rope_parameters = fields.pop("rope_parameters", None)
+    scaling = fields.pop("rope_scaling", None)
+    theta = fields.pop("rope_theta", 1_000_000.0 if gemma else 10_000.0)
+    local: dict[str, Any] = {}
+    if rope_parameters and "full_attention" in rope_parameters:
+        scaling = rope_parameters["full_attention"]
+        local = {"local_rope": _rope(GEMMA_LOCAL_THETA, rope_parameters["sliding_attention"])}
+    elif rope_parameters:
+        scaling = rope_parameters
+    if gemma:
+        pattern = fields.pop("sliding_window_pattern", fields.pop("_sliding_window_pattern", GEMMA_PATTERN))
+        fields.pop("_sliding_window_pattern", None)
+        types = fields.pop("layer_types", None) or _pattern(layers, pattern)
+        if set(types) - {"sliding_attention", "full_attention"}:
+            raise _refuse("layer_types", sorted(set(types)), "layers are sliding_attention or full_attention")
+        local_theta = fields.pop("rope_local_base_freq", GEMMA_LOCAL_THETA)
+        local.setdefault("local_rope", Rope(theta=local_theta))
+        local |= {
+            "window": take("sliding_window"),
+            "sliding": tuple(t == "sliding_attention" for t in types),
+            "query_scale": take("query_pre_attn_scalar", head_width) ** -0.5,
+            "embed_scale": float(width) ** 0.5,
+        }
+    else:
+        fields.pop("sliding_window", None)  # counts only with use_sliding_window, which is refused below
+        if set(fields.pop("layer_types", None) or ["full_attention"]) != {"full_attention"}:
+            raise _refuse("layer_types", "sliding_attention", f"{family} is implemented with full attention")
+    config = ModelConfig(
+        family=family,
+        vocab=take("vocab_size"),
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=take("num_key_value_heads", None) or heads,
+        head_width=head_width,
+        mlp_width=take("intermediate_size"),
+        context=take("max_position_embeddings"),
+        rope=_rope(theta, scaling),
+        norm_eps=take("rms_norm_eps", 1e-6),
+        tied=take("tie_word_embeddings", gemma),
+        **fixed,
+        **local,
+    )
+    for name, values in FIXED.items():
+        if name in fields and fields.pop(name) not in values:
+            raise _refuse(name, raw[name], f"only {values[0]!r} is implemented")
+    if fields:
+        name = sorted(fields)[0]
+        raise _refuse(f"field {name} =", fields[name], "remove it if it does not change what the model computes")
+    return _check(config)
+
+
+def _pattern(layers: int, pattern: int) -> list[str]:
+    return ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)]
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The fields of a `config.json` that `transformers` (and `config_from_hf`) reads back as `config`."""
+    raw: dict[str, Any] = {
+        "model_type": config.family,
+        "architectures": [FAMILIES[config.family][0]],
+        "vocab_size": config.vocab,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_width,
+        "intermediate_size": config.mlp_width,
+        "max_position_embeddings": config.context,
+        "rope_theta": config.rope.theta,
+        "rms_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tied,
+    }
+    if config.rope.kind != "default":
+        raw["rope_scaling"] = {"rope_type": config.rope.kind, "factor": config.rope.factor}
+    if config.rope.kind == "llama3":
+        raw["rope_scaling"] |= {
+            "low_freq_factor": config.rope.low_freq_factor,
+            "high_freq_factor": config.rope.high_freq_factor,
+            "original_max_position_embeddings": config.rope.original_context,
+        }
+    if config.family == "gemma3_text":
+        return raw | {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "rope_local_base_freq": config.local_rope.theta,
+            "query_pre_attn_scalar": config.query_scale**-2,
+            "sliding_window": config.window,
+            "layer_types": ["sliding_attention" if s else "full_attention" for s in config.sliding],
+        }
+    return raw | {"hidden_act": "silu"}
+
+
+def config_from_gguf(
+    metadata: Mapping[str, Any], *, vocab: int, tied: bool, rope_factors: np.ndarray | None = None
+) -> ModelConfig:
+    """From GGUF key/values; `vocab`, `tied` and llama3's `rope_freqs.weight` come from the tensors of the file."""
+    architecture = metadata.get("general.architecture")
+    family = next((f for f, (_, name, _) in FAMILIES.items() if name == architecture), None)
+    if family is None:
+        names = ", ".join(name for _, name, _ in FAMILIES.values())
+        raise _refuse("GGUF architecture", architecture, f"supported are {names}")
+    fields = {k.removeprefix(f"{architecture}."): v for k, v in metadata.items() if k.startswith(f"{architecture}.")}
+    fields.pop("vocab_size", None)
+
+    def take(name: str, *default: Any) -> Any:
+        if name not in fields and not default:
+            raise InputError(f"model config: GGUF key {architecture}.{name} is missing; convert the model again")
+        return fields.pop(name, *default)
+
+    gemma = family == "gemma3_text"
+    width, heads, layers = take("embedding_length"), take("attention.head_count"), take("block_count")
+    head_width = take("attention.key_length", width // heads)
+    for name in ("attention.value_length", "rope.dimension_count"):
+        if (value := take(name, head_width)) != head_width:
+            raise _refuse(f"GGUF key {name} =", value, f"only the head width {head_width} is implemented")
+    kind = take("rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise _refuse("rope.scaling.type", kind, "use a checkpoint with none or linear scaling")
+    rope = Rope(theta=take("rope.freq_base", 10_000.0))
+    if kind == "linear":
+        rope = Rope(theta=rope.theta, kind="linear", factor=take("rope.scaling.factor"))
+    if rope_factors is not None:
+        rope = _llama3_rope(rope.theta, head_width, rope_factors)
+    extra = {}
+    if gemma:
+        pattern = take("attention.sliding_window_pattern", GEMMA_PATTERN)
+        extra = {
+            "window": take("attention.sliding_window"),
+            "sliding": tuple(t == "sliding_attention" for t in _pattern(layers, pattern)),
+            "local_rope": Rope(theta=take("rope.freq_base_swa", GEMMA_LOCAL_THETA)),
+            # Gemma 3 27B alone scales by width / heads; GGUF has no key for it, 62 layers identify the model.
+            "query_scale": (width / heads if layers == 62 else head_width) ** -0.5,
+            "embed_scale": float(width) ** 0.5,
+        }
+    config = ModelConfig(
+        family=family,
+        vocab=vocab,
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=take("attention.head_count_kv", heads),
+        head_width=head_width,
+        mlp_width=take("feed_forward_length"),
+        context=take("context_length"),
+        rope=rope,
+        norm_eps=take("attention.layer_norm_rms_epsilon"),
+        tied=tied,
+        **FAMILIES[family][2],
+        **extra,
+    )
+    if fields:
+        name = sorted(fields)[0]
+        raise _refuse(f"GGUF key {architecture}.{name} =", fields[name], "use a checkpoint without it")
+    return _check(config)
+
+
+def _llama3_rope(theta: float, head_width: int, factors: np.ndarray) -> Rope:
+    """GGUF stores llama3 scaling as the divisors themselves; find the published setting that produces them."""
+    plain = inverse_frequencies(Rope(theta=theta), head_width)
+    for factor in (8.0, 32.0):  # Llama 3.1, Llama 3.2
+        rope = Rope(theta=theta, kind="llama3", factor=factor)
+        if np.allclose(plain / inverse_frequencies(rope, head_width), factors, rtol=1e-4):
+            return rope
+    raise _refuse("rope_freqs.weight starting", factors[:4].tolist(), "only the llama3 factors 8 and 32 are known")

@@ -1,0 +1,295 @@
+"""One decoder for all families, as pure functions over a parameter dictionary that mirrors the published names.
+
+A prompt exists once. `run_prompts` computes its keys and values, `[P S K H]` per layer; the `G` completions of the
+prompt attend to them and to themselves, in the sampler (`run_step`) and in the gradient (`run_completions`).
+Prompts are padded on the right and completion slot `t` sits at position `prompt_length + t` in every row, so
+causality between slots is causality between positions.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxreason.models.config import ModelConfig
+from jaxreason.models.rope import CosSin, rotate, rotation
+from jaxreason.types import Params, Prompts
+
+INIT = nn.initializers.normal(0.02)
+
+
+class KV(NamedTuple):
+    k: Float[Array, "P *rest K H"]
+    v: Float[Array, "P *rest K H"]
+
+
+class Context(NamedTuple):
+    """What completions need of their prompt: one key/value pair a layer, shared by the whole group."""
+
+    kv: tuple[KV, ...]
+    """Each [P S K H]."""
+    mask: Bool[Array, "P S"]
+    """True on real prompt tokens."""
+
+    @property
+    def lengths(self) -> Int[Array, "P"]:
+        return self.mask.sum(axis=-1)
+
+
+class Sight(NamedTuple):
+    """What the queries of one pass may see, as masks that are True where a key is visible."""
+
+    own: Bool[Array, "T U"]
+    context: Bool[Array, "P T S"] | None
+
+
+class Weight(nn.Module):
+    """A bare `weight`, for embeddings."""
+
+    shape: tuple[int, ...]
+
+    def setup(self):
+        self.weight = self.param("weight", INIT, self.shape)
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ (+ b), the weight stored [outputs, inputs] as published."""
+
+    outputs: int
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        weight = self.param("weight", INIT, (self.outputs, x.shape[-1]))
+        y = jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype))
+        if self.bias:
+            y += self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
+        return y
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * (offset + weight), in float32: squares of bfloat16 activations lose the small ones."""
+
+    eps: float
+    offset: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        weight = self.param("weight", nn.initializers.constant(1.0 - self.offset), x.shape[-1:])
+        x32 = x.astype(jnp.float32)
+        x32 *= jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.eps)
+        return (x32 * (self.offset + weight)).astype(x.dtype)
+
+
+def attend(
+    q: Float[Array, "P G T N H"], own: KV, context: KV | None, sight: Sight, scale: float
+) -> Float[Array, "P G T N H"]:
+    """Softmax attention over the prompt's shared keys and the completion's own; softmax in float32.
+
+    `own` is [P G U K H]; `context`, if any, [P S K H] and is never repeated over G.
+    """
+    P, G, T, N, H = q.shape
+    K = own.k.shape[-2]
+    q = (q * scale).reshape(P, G, T, K, N // K, H)
+
+    def scores(equation: str, k: Array, visible: Array) -> Array:
+        raw = jnp.einsum(equation, q, k, preferred_element_type=jnp.float32)
+        return jnp.where(visible, raw, jnp.finfo(jnp.float32).min)
+
+    parts = [scores("PGTKRH,PGUKH->PKGTRU", own.k, sight.own[:, None, :])]
+    if context is not None:
+        parts.append(scores("PGTKRH,PSKH->PKGTRS", context.k, sight.context[:, None, None, :, None, :]))
+    weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1).astype(q.dtype)
+    U = own.k.shape[2]
+    out = jnp.einsum("PKGTRU,PGUKH->PGTKRH", weights[..., :U], own.v)
+    if context is not None:
+        out += jnp.einsum("PKGTRS,PSKH->PGTKRH", weights[..., U:], context.v)
+    return out.reshape(P, G, T, N, H)
+
+
+class Attention(nn.Module):
+    cfg: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Array, cos_sin: CosSin, sight: Sight, context: KV | None, cache: KV | None, slot: Array | None
+    ) -> tuple[Array, KV]:
+        cfg = self.cfg
+
+        def project(name: str, heads: int) -> Float[Array, "P G T heads H"]:
+            y = Linear(heads * cfg.head_width, bias=cfg.qkv_bias, name=f"{name}_proj")(x)
+            y = y.reshape(*x.shape[:-1], heads, cfg.head_width)
+            if cfg.qk_norm and name != "v":
+                y = RMSNorm(cfg.norm_eps, cfg.norm_offset, name=f"{name}_norm")(y)
+            return y if name == "v" else rotate(y, cos_sin)
+
+        q, own = project("q", cfg.heads), KV(project("k", cfg.kv_heads), project("v", cfg.kv_heads))
+        if cache is not None:
+            own = jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=2), cache, own)
+        scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
+        y = attend(q, own, context, sight, scale)
+        return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], -1)), own
+
+
+class MLP(nn.Module):
+    cfg: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        act = {"silu": nn.silu, "gelu_tanh": nn.gelu}[self.cfg.activation]  # nn.gelu is the tanh form by default
+        gate = act(Linear(self.cfg.mlp_width, name="gate_proj")(x))
+        return Linear(self.cfg.width, name="down_proj")(gate * Linear(self.cfg.mlp_width, name="up_proj")(x))
+
+
+class Block(nn.Module):
+    cfg: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array, *attention_inputs) -> tuple[Array, KV]:
+        def norm(name: str, x: Array) -> Array:
+            return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name=name)(x)
+
+        sandwich = self.cfg.sandwich_norms
+        y, own = Attention(self.cfg, name="self_attn")(norm("input_layernorm", x), *attention_inputs)
+        x += norm("post_attention_layernorm", y) if sandwich else y
+        y = norm("pre_feedforward_layernorm" if sandwich else "post_attention_layernorm", x)
+        y = MLP(self.cfg, name="mlp")(y)
+        x += norm("post_feedforward_layernorm", y) if sandwich else y
+        return x, own
+
+
+class Layers(nn.Module):
+    """The blocks, unrolled: a scan over stacked weights would copy each layer's weights out every step."""
+
+    cfg: ModelConfig
+    remat: bool
+
+    @nn.compact
+    def __call__(self, x, positions, sight, sight_sliding, context, caches, slot):
+        cfg, own = self.cfg, []
+        rope = rotation(cfg.rope, positions, cfg.head_width)
+        local = rotation(cfg.local_rope, positions, cfg.head_width) if any(cfg.sliding) else rope
+        block = nn.remat(Block) if self.remat else Block
+        for i in range(cfg.layers):
+            slides = bool(cfg.sliding) and cfg.sliding[i]
+            x, kv = block(cfg, name=str(i))(
+                x,
+                local if slides else rope,
+                sight_sliding if slides else sight,
+                None if context is None else context[i],
+                None if caches is None else caches[i],
+                slot,
+            )
+            own.append(kv)
+        return x, tuple(own)
+
+
+class Model(nn.Module):
+    cfg: ModelConfig
+    dtype: jnp.dtype
+    remat: bool
+
+    @nn.compact
+    def __call__(self, tokens, *layer_inputs):
+        table = Weight((self.cfg.vocab, self.cfg.width), name="embed_tokens").weight
+        x = table[tokens].astype(self.dtype) * jnp.asarray(self.cfg.embed_scale, self.dtype)
+        x, own = Layers(self.cfg, self.remat, name="layers")(x, *layer_inputs)
+        return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name="norm")(x), own
+
+
+class Transformer(nn.Module):
+    """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`."""
+
+    cfg: ModelConfig
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, tokens, *layer_inputs):
+        if not self.cfg.tied:
+            Weight((self.cfg.vocab, self.cfg.width), name="lm_head").weight  # noqa: B018 -- declares the parameter
+        return Model(self.cfg, self.dtype, self.remat, name="model")(tokens, *layer_inputs)
+
+
+def init(key: Key[Array, ""], cfg: ModelConfig) -> Params:
+    """Random float32 parameters: normal(0.02) matrices, unit norms, zero biases."""
+    prompts = Prompts(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
+    model = Transformer(cfg)
+    return model.init(key, *_inputs(model, prompts.tokens[:, None], jnp.arange(1), None, None))["params"]
+
+
+def param_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The published name and shape of every parameter."""
+    tree = jax.eval_shape(lambda: init(jax.random.key(0), cfg))
+    return {name: leaf.shape for name, leaf in flatten_dict(tree, sep=".").items()}
+
+
+def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transformer) -> Float[Array, "*batch V"]:
+    """Logits, accumulated and returned in float32: rounded to bfloat16, neighbours of the maximum would tie."""
+    weight = (params["model"]["embed_tokens"] if model.cfg.tied else params["lm_head"])["weight"]
+    return jnp.einsum("...d,vd->...v", hidden, weight.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def run_prompts(
+    params: Params, prompts: Prompts, *, model: Transformer
+) -> tuple[Float[Array, "P S D"], Context]:
+    """Hidden states of every prompt position, and the context its completions attend to."""
+    slots = jnp.arange(prompts.tokens.shape[1])
+    inputs = _inputs(model, prompts.tokens[:, None], slots, None, None)
+    hidden, own = model.apply({"params": params}, *inputs)
+    kv = tuple(KV(k=layer.k[:, 0], v=layer.v[:, 0]) for layer in own)
+    return hidden[:, 0], Context(kv, prompts.mask)
+
+
+def run_completions(
+    params: Params, tokens: Int[Array, "P G T"], context: Context, *, model: Transformer
+) -> Float[Array, "P G T D"]:
+    """Hidden states of whole completions; position t predicts token t + 1."""
+    slots = jnp.arange(tokens.shape[-1])
+    return model.apply({"params": params}, *_inputs(model, tokens, slots, context, None))[0]
+
+
+def run_step(
+    params: Params, tokens: Int[Array, "P G"], slot: Int[Array, ""], context: Context, caches: tuple[KV, ...],
+    *, model: Transformer,
+) -> tuple[Float[Array, "P G D"], tuple[KV, ...]]:
+    """One token of every completion, written at the same `slot` of every row's cache."""
+    inputs = _inputs(model, tokens[..., None], slot[None], context, caches)
+    hidden, caches = model.apply({"params": params}, *inputs)
+    return hidden[:, :, 0], caches
+
+
+def empty_caches(context: Context, groups: int, length: int) -> tuple[KV, ...]:
+    """Room for `groups` completions of `length` tokens for each prompt of `context`, [P G T K H] per layer."""
+
+    def room(x: Float[Array, "P S K H"]) -> Float[Array, "P G T K H"]:
+        return jnp.zeros((x.shape[0], groups, length, *x.shape[2:]), x.dtype)
+
+    return jax.tree.map(room, context.kv)
+
+
+def _inputs(model: Transformer, tokens, slots: Int[Array, "T"], context: Context | None, caches) -> tuple:
+    """The positional inputs of `Transformer`: positions and masks follow from slots and prompt lengths alone."""
+    P, _, T = tokens.shape
+    start = jnp.zeros((P,), jnp.int32) if context is None else context.lengths
+    positions = start[:, None] + slots
+    keys = jnp.arange(T if caches is None else caches[0].k.shape[2])
+
+    def sight(window: int | None) -> Sight:
+        own = keys <= slots[:, None]
+        if window is not None:
+            own &= slots[:, None] - keys < window
+        if context is None:
+            return Sight(own, None)
+        seen = jnp.broadcast_to(context.mask[:, None], (P, T, context.mask.shape[1]))
+        if window is not None:
+            seen &= positions[:, :, None] - jnp.arange(context.mask.shape[1]) < window
+        return Sight(own, seen)
+
+    sliding = sight(model.cfg.window) if any(model.cfg.sliding) else None
+    kv = None if context is None else context.kv
+    slot = None if caches is None else slots[0]
+    return tokens, positions, sight(None), sliding, kv, caches, slot
