@@ -233,9 +233,7 @@ def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transfor
     return jnp.einsum("...d,vd->...v", hidden, weight.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
-def run_prompts(
-    params: Params, prompts: Prompts, *, model: Transformer
-) -> tuple[Float[Array, "P S D"], Context]:
+def run_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> tuple[Float[Array, "P S D"], Context]:
     """Hidden states of every prompt position, and the context its completions attend to."""
     slots = jnp.arange(prompts.tokens.shape[1])
     inputs = _inputs(model, prompts.tokens[:, None], slots, None, None)
@@ -253,8 +251,13 @@ def run_completions(
 
 
 def run_step(
-    params: Params, tokens: Int[Array, "P G"], slot: Int[Array, ""], context: Context, caches: tuple[KV, ...],
-    *, model: Transformer,
+    params: Params,
+    tokens: Int[Array, "P G"],
+    slot: Int[Array, ""],
+    context: Context,
+    caches: tuple[KV, ...],
+    *,
+    model: Transformer,
 ) -> tuple[Float[Array, "P G D"], tuple[KV, ...]]:
     """One token of every completion, written at the same `slot` of every row's cache."""
     inputs = _inputs(model, tokens[..., None], slot[None], context, caches)
