@@ -1,0 +1,18 @@
+"""What a model can do, with error bars."""
+
+from jaxreason.evaluation.evaluate import Evaluation, evaluate
+from jaxreason.evaluation.metrics import maj_at_k, majority_vote, mean_with_se, pass_at_k, wilson_interval
+from jaxreason.evaluation.report import before_after, one_line, plot_training
+
+__all__ = [
+    "Evaluation",
+    "before_after",
+    "evaluate",
+    "maj_at_k",
+    "majority_vote",
+    "mean_with_se",
+    "one_line",
+    "pass_at_k",
+    "plot_training",
+    "wilson_interval",
+]

@@ -1,0 +1,14 @@
+"""The edge of the library: command line, run folder."""
+
+from jaxreason.runs.cli import choose, main, parse
+from jaxreason.runs.display import show_progress
+from jaxreason.runs.folder import RunFolder, write_json
+
+__all__ = [
+    "RunFolder",
+    "choose",
+    "main",
+    "parse",
+    "show_progress",
+    "write_json",
+]

@@ -1,0 +1,21 @@
+"""Rollouts: decoders, draws, the compiled sampler and its host side."""
+
+from jaxreason.sampling.decoder import Decoder, TransformerDecoder
+from jaxreason.sampling.draw import GREEDY, Sampling, draw
+from jaxreason.sampling.generate import generate, row_keys
+from jaxreason.sampling.rollout import Policy, check_lengths, pad_prompts, sample_all, texts
+
+__all__ = [
+    "GREEDY",
+    "Decoder",
+    "Policy",
+    "Sampling",
+    "TransformerDecoder",
+    "check_lengths",
+    "draw",
+    "generate",
+    "pad_prompts",
+    "row_keys",
+    "sample_all",
+    "texts",
+]

@@ -1,0 +1,60 @@
+"""A dataclass becomes the command line; what goes wrong becomes one line and a non-zero exit."""
+
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+import simple_parsing
+
+from jaxreason.errors import InputError
+
+Config = TypeVar("Config")
+Option = TypeVar("Option")
+
+
+class _Parser(simple_parsing.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see --help\n")
+
+
+def parse(config: type[Config], description: str | None = None, argv: list[str] | None = None) -> Config:
+    """Flags from the fields of `config`: their names, defaults, types and the comments beside them."""
+    parser = _Parser(
+        description=description,
+        allow_abbrev=False,
+        add_option_string_dash_variants=simple_parsing.DashVariant.DASH,
+    )
+    parser.add_arguments(config, dest="config")
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        closest = get_close_matches(unknown[0].split("=")[0], flags, n=1, cutoff=0)
+        parser.error(f"unknown argument {unknown[0]!r}, the closest flag is {closest[0]}")
+    return args.config
+
+
+def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
+    """The option of that name, or an error that lists them."""
+    if name not in options:
+        closest = get_close_matches(name, options, n=1, cutoff=0)[0]
+        raise InputError(f"--{flag} {name!r} is unknown, the closest is {closest!r}; choose {', '.join(options)}")
+    return options[name]
+
+
+def main(run: Callable[[Any], Any], config: type[Config], description: str | None = None) -> NoReturn:
+    """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
+    try:
+        run(parse(config, description))
+    except InputError as error:
+        _leave(2, f"error: {error}")
+    except OSError as error:
+        _leave(1, f"error: {error.strerror or error}: {error.filename or ''}; free or fix it and run the same command")
+    except KeyboardInterrupt:
+        _leave(130, "stopped: run the same command to go on from the last complete checkpoint")
+    sys.exit(0)
+
+
+def _leave(status: int, message: str) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,26 @@
+"""What a person sees while a run goes on: a line a step, and a bar below it in a terminal."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxreason.training.loop import StepResult
+
+
+def show_progress(results: Iterable[StepResult], done: int, total: int, console: Console) -> Iterator[StepResult]:
+    """Passes `results` on and shows each; `done` of `total` steps lie behind already."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("GRPO"), *columns, console=console, transient=True) as progress:
+        task = progress.add_task("steps", total=total, completed=done)
+        for result in results:
+            m = result.metrics
+            console.print(
+                f"step {m['step']:>4}  reward {m['reward_mean']:.3f}  strict {m['strict_share']:.3f}  "
+                f"lenient {m['lenient_share']:.3f}  constant groups {m['constant_groups_share']:.2f}  "
+                f"length {m['length_mean']:5.1f}  entropy {m['entropy']:.2f}  grad {m['grad_norm']:.2f}  "
+                f"{m['tokens_per_second']:.0f} tokens/s  "
+                f"{m['seconds_sampling']:.1f} + {m['seconds_rewards']:.1f} + {m['seconds_update']:.1f} s"
+            )
+            yield result
+            progress.update(task, completed=m["step"])

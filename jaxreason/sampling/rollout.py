@@ -1,0 +1,97 @@
+"""The host side of sampling: token lists in, padded batches through the compiled sampler, texts out."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from jaxreason.errors import InputError
+from jaxreason.sampling.generate import row_keys
+from jaxreason.tasks import Problem
+from jaxreason.text.tokenizer import Tokenizer
+from jaxreason.types import Params, Prompts, Rollouts
+
+BUCKETS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768)
+"""Prompt lengths that are compiled for; a run meets a handful of them."""
+
+
+class Policy(NamedTuple):
+    """How problems become completions: everything of a model but its parameters."""
+
+    encode: Callable[[Problem], list[int]]
+    """A problem as prompt tokens."""
+    sample: Callable[..., Rollouts]
+    """The jitted sampler, `jax.jit(partial(generate, ...))` with params, prompts and keys left open."""
+    tokenizer: Tokenizer
+
+
+def check_lengths(prompts: Sequence[Sequence[int]], max_tokens: int, context: int) -> None:
+    """Refuses prompts that leave no room for `max_tokens` in the model's `context`; nothing is cut silently."""
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if len(prompts[longest]) + max_tokens > context:
+        raise InputError(
+            f"prompt {longest} has {len(prompts[longest])} tokens and completions {max_tokens}, more than the model's "
+            f"context of {context}: shorten the prompt or lower --max-tokens"
+        )
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
+    """Right-pads token lists to the smallest bucket that holds the longest."""
+    longest = max(len(p) for p in prompts)
+    if min(len(p) for p in prompts) == 0:
+        raise InputError("prompt 0 tokens long: give the model at least one token to continue")
+    width = next((b for b in BUCKETS if b >= longest), longest)
+    tokens = np.zeros((len(prompts), width), np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    lengths = np.array([len(p) for p in prompts])
+    return Prompts(tokens, np.arange(width) < lengths[:, None])
+
+
+def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
+    """Every completion as text, [P][G], without the stop token that ended it."""
+    tokens, lengths = np.asarray(rollouts.tokens), np.asarray(rollouts.lengths)
+    lengths = lengths - ~np.asarray(rollouts.truncated)  # a completion that was not cut ends in its stop token
+
+    def text(row: np.ndarray, length: int) -> str:
+        row = row[:length]  # embeddings are often padded past the vocabulary; such an id has no text
+        return tokenizer.decode(row[row < tokenizer.vocab_size].tolist())
+
+    return [[text(*pair) for pair in zip(*group, strict=True)] for group in zip(tokens, lengths, strict=True)]
+
+
+class Sampled(NamedTuple):
+    """The completions of one batch, and which of the caller's problems they answer."""
+
+    rows: list[int]
+    rollouts: Rollouts
+    texts: list[list[str]]
+    seconds: float
+
+
+def sample_all(
+    policy: Policy, params: Params, problems: Sequence[Problem], *, groups: int, batch: int, key: Key[Array, ""]
+) -> Iterator[Sampled]:
+    """Samples `groups` completions of any number of problems, `batch` at a time.
+
+    Similar lengths go together so that padding stays small; the problem's own index, not its place in a batch, chooses
+    the random keys. The last batch is filled up with copies that are dropped again: one shape per length bucket.
+    """
+    prompts = [policy.encode(problem) for problem in problems]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        filled = rows + rows[-1:] * (batch - len(rows))
+        keys = row_keys(key, np.array([problems[i].index for i in filled]), groups)
+        begin = time.perf_counter()
+        rollouts = policy.sample(params, pad_prompts([prompts[i] for i in filled]), keys=keys)
+        rollouts = _first(len(rows), jax.block_until_ready(rollouts))
+        seconds = time.perf_counter() - begin
+        yield Sampled(rows, rollouts, texts(rollouts, policy.tokenizer), seconds)
+
+
+def _first(count: int, rollouts: Rollouts) -> Rollouts:
+    return jax.tree.map(lambda x: np.asarray(x)[:count], rollouts)

@@ -1,0 +1,93 @@
+"""Checkpoints through orbax: atomic, asynchronous, the latest two and the best one kept."""
+
+import shutil
+from pathlib import Path
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from jaxreason.errors import InputError
+from jaxreason.training.state import TrainState
+
+_POLICIES = ocp.training.preservation_policies
+
+
+def _bare(state: TrainState) -> TrainState:
+    """With the key as plain numbers: orbax restores no typed keys."""
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+def _root(error: BaseException) -> BaseException:
+    return _root(error.__cause__) if error.__cause__ else error
+
+
+class Checkpoints:
+    """The checkpoints of one run, numbered by step.
+
+    `save` returns once the state is copied and writes in the background; a folder without the final rename is not a
+    checkpoint, so a kill at any moment leaves the last complete one.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder.resolve()
+        best = _POLICIES.BestN(
+            get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+        )
+        self._orbax = ocp.training.Checkpointer(
+            self.folder,
+            preservation_policy=_POLICIES.AnyPreservationPolicy([_POLICIES.LatestN(keep), best]),
+            cleanup_tmp_directories=True,
+        )
+
+    def save(self, state: TrainState, *, score: float | None = None) -> None:
+        """Starts writing `state`; `score` (higher is better) makes it a candidate for the best."""
+        step = int(state.step)
+        self.wait()
+        if step in self.steps():
+            return
+        needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise InputError(
+                f"checkpoint of {needed / 1e9:.1f} GB does not fit: {free / 1e9:.1f} GB free at {self.folder}; free "
+                f"some space or choose another --out (complete checkpoints: {self.steps() or 'none'})"
+            )
+        self._orbax.save_async(step, _bare(state), metrics=None if score is None else {"score": score})
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, oldest first."""
+        return sorted(c.step for c in self._orbax.checkpoints)
+
+    def best(self) -> int | None:
+        """The step with the highest score among those kept."""
+        scored = {c.step: c.metrics["score"] for c in self._orbax.checkpoints if c.metrics}
+        return max(scored, key=scored.__getitem__) if scored else None
+
+    def restore_or(self, initial: TrainState) -> TrainState:
+        """The latest checkpoint, or `initial` where there is none yet."""
+        steps = self.steps()
+        return self.restore(steps[-1], like=initial) if steps else initial
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The checkpoint of `step`, in the shapes and on the devices of `like`."""
+        try:
+            state = self._orbax.load(step, jax.tree.map(ocp.arrays.to_shape_dtype_struct, _bare(like)))
+        except Exception as error:  # orbax and tensorstore raise many kinds for one cause: the files are not whole
+            cause = str(_root(error)).strip().splitlines()[0][:200]
+            raise InputError(
+                f"checkpoint {self.folder / str(step)} cannot be read ({cause}); delete that folder to go on from an "
+                f"earlier one (complete: {self.steps()})"
+            ) from error
+        return state._replace(key=jax.random.wrap_key_data(state.key))
+
+    def wait(self) -> None:
+        """Until everything is on disk."""
+        self._orbax.wait()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Waits for the last save, also when the run was interrupted."""
+        self._orbax.close()

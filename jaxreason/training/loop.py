@@ -1,0 +1,124 @@
+"""One GRPO step on the host: choose problems, sample, grade, update. The caller logs, evaluates and saves."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from jaxreason.models.scoring import Scores
+from jaxreason.objectives.advantages import constant_groups
+from jaxreason.objectives.algorithms import Algorithm
+from jaxreason.sampling.generate import row_keys
+from jaxreason.sampling.rollout import Policy, pad_prompts, texts
+from jaxreason.tasks import Problem
+from jaxreason.training.state import TrainState
+from jaxreason.training.steps import Batch, Metrics, prepare
+
+Reward = Callable[[str, Problem], float]
+Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+"""The jitted step: `jax.jit(partial(grpo_update, model=..., ...), donate_argnums=0)`."""
+
+
+class StepResult(NamedTuple):
+    state: TrainState
+    """After the step; the state that went in was donated."""
+    metrics: dict[str, float]
+    samples: list[dict]
+    """Every completion with its question and grades."""
+
+
+def data_order(key: Key[Array, ""], position: int, count: int, size: int) -> list[int]:
+    """The `count` problem numbers from `position` on: a fresh permutation of `size` problems every epoch."""
+
+    def epoch(number: int) -> np.ndarray:
+        return np.asarray(jax.random.permutation(jax.random.fold_in(key, number), size))
+
+    epochs = {i // size: epoch(i // size) for i in (position, position + count - 1)}
+    epochs |= {e: epoch(e) for e in range(min(epochs), max(epochs)) if e not in epochs}
+    return [int(epochs[i // size][i % size]) for i in range(position, position + count)]
+
+
+def grpo_steps(
+    state: TrainState,
+    problems: Sequence[Problem],
+    *,
+    steps: int,
+    prompts_per_step: int,
+    groups: int,
+    policy: Policy,
+    reward: Reward,
+    graders: dict[str, Reward],
+    algorithm: Algorithm,
+    update: Update,
+    inner_updates: int = 1,
+    reference: Callable[..., Scores] | None = None,
+) -> Iterator[StepResult]:
+    """Steps `state.step` to `steps`; everything random follows from `state`, so a restart repeats them bit for bit.
+
+    `reward` is optimised, `graders` are only logged; `reference` is `score_completions` of the reference model,
+    needed where the algorithm has a KL term. Docs of the metrics: README, "What a step logs".
+    """
+    for step in range(int(state.step), steps):
+        sampling_key, data_key = jax.random.split(state.key)
+        position = int(state.position)
+        chosen = [problems[i] for i in data_order(data_key, position, prompts_per_step, len(problems))]
+        keys = row_keys(jax.random.fold_in(sampling_key, step), np.array([p.index for p in chosen]), groups)
+
+        begin = time.perf_counter()
+        prompts = pad_prompts([policy.encode(problem) for problem in chosen])
+        rollouts = jax.block_until_ready(policy.sample(state.params, prompts, keys=keys))
+        sampled = time.perf_counter()
+        completions = texts(rollouts, policy.tokenizer)
+        rewards = grade(completions, chosen, reward)
+        grades = {name: grade(completions, chosen, grader) for name, grader in graders.items()}
+        graded = time.perf_counter()
+        reference_logps = reference and reference(rollouts.prompts, rollouts.tokens, rollouts.mask).logps
+        batch = prepare(rollouts, jnp.asarray(rewards), algorithm, reference_logps)
+        for _ in range(inner_updates):
+            state, metrics = update(state, batch)
+        state = state._replace(
+            step=jnp.asarray(step + 1, jnp.int32), position=jnp.asarray(position + prompts_per_step, jnp.int32)
+        )
+        metrics = {name: float(value) for name, value in metrics.items()}
+        updated = time.perf_counter()
+
+        lengths = np.asarray(rollouts.lengths)
+        metrics = {
+            "step": step + 1,
+            "reward_mean": float(rewards.mean()),
+            **{f"{name}_share": float(values.mean()) for name, values in grades.items()},
+            "constant_groups_share": float(np.mean(constant_groups(rewards))),
+            "length_mean": float(lengths.mean()),
+            "tokens": int(lengths.sum()),
+            "truncated_share": float(np.mean(rollouts.truncated)),
+            **metrics,
+            "seconds_sampling": sampled - begin,
+            "seconds_rewards": graded - sampled,
+            "seconds_update": updated - graded,
+            "tokens_per_second": float(lengths.sum()) / (sampled - begin),
+        }
+        samples = [
+            {
+                "step": step + 1,
+                "index": problem.index,
+                "question": problem.question,
+                "answer": problem.answer,
+                "completion": completions[p][g],
+                "tokens": int(lengths[p, g]),
+                "reward": float(rewards[p, g]),
+                **{name: float(values[p, g]) for name, values in grades.items()},
+            }
+            for p, problem in enumerate(chosen)
+            for g in range(groups)
+        ]
+        yield StepResult(state, metrics, samples)
+
+
+def grade(completions: list[list[str]], problems: Sequence[Problem], reward: Reward) -> np.ndarray:
+    """Rewards [P G] in float32."""
+    pairs = zip(completions, problems, strict=True)
+    return np.array([[reward(text, problem) for text in group] for group, problem in pairs], np.float32)
