@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
 
-Params = dict[str, Any]
-"""Nested dictionary of arrays; its path joined with "." is the published (Hugging Face) tensor name."""
+Params = Any
+"""A pytree of arrays. A model's is a nested dictionary whose path joined with "." is the published tensor name."""
 
 
 class Prompts(NamedTuple):

@@ -38,7 +38,7 @@ def pass_at_k(
     all_wrong = np.ones(n.shape)
     for drawn in range(k):  # the next sample is wrong as well; none are left once drawn = n - c
         all_wrong = all_wrong * np.maximum(n - c - drawn, 0) / (n - drawn)
-    return 1 - all_wrong
+    return np.asarray(1 - all_wrong)  # NumPy turns a result without axes into a scalar
 
 
 def majority_vote(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> int | None:

@@ -37,13 +37,14 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFReader:
 
 
 class _Reader(GGUFReader):
-    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> np.ndarray:
+    # Offsets and counts are `Any`: the library passes them as Python and as NumPy integers.
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> np.ndarray:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
         if end > self.data.size:  # slicing would return less, silently
             raise ValueError(f"{end} bytes are needed, the file has {self.data.size}")
         return super()._get(offset, dtype, count, override_order)
 
-    def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list, list, list]:
+    def _get_field_parts(self, orig_offs: Any, raw_type: Any) -> tuple[int, list, list, list]:
         if raw_type != GGUFValueType.ARRAY:
             return super()._get_field_parts(orig_offs, raw_type)
         item_type = self._get(orig_offs, np.uint32)

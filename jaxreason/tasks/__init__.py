@@ -1,0 +1,50 @@
+"""Problems to solve: published sets by name, or anyone's own file. Pure Python."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from jaxreason.errors import InputError
+from jaxreason.tasks import gsm8k, math500, mawps, svamp
+from jaxreason.tasks.files import number_text, read, rows, split_by_hash
+from jaxreason.tasks.problem import Problem, Task, messages
+
+__all__ = ["TASKS", "Problem", "Task", "load_task", "messages"]
+
+TASKS: dict[str, Callable[[str | Path | None], Task]] = {
+    "gsm8k": gsm8k.load,
+    "svamp": svamp.load,
+    "mawps": mawps.load,
+    "math500": math500.load,
+}
+
+
+def load_task(name: str, data: str | Path | None = None) -> Task:
+    """The task of that name, its files taken from the folder `data` or downloaded; or the task in a `.jsonl` file."""
+    if name.endswith(".jsonl"):
+        return own_task(Path(name))
+    if name not in TASKS:
+        closest = get_close_matches(name, TASKS, n=1, cutoff=0)[0]
+        raise InputError(
+            f"no task is called {name!r}, the closest is {closest!r}; choose {', '.join(TASKS)} or a .jsonl file"
+        )
+    return TASKS[name](data)
+
+
+def own_task(path: Path) -> Task:
+    """A task from lines of `question` and `answer`; a fifth of the questions, chosen by hash, is held out.
+
+    An answer is the final answer (text or number), or a worked solution ending in `#### ANSWER` as in GSM8K.
+    """
+    fields = {"question": (str,), "answer": (str, int, float)}
+    problems = []
+    for index, row in rows(read(path), f"{path}", fields):
+        answer = row["answer"] if isinstance(row["answer"], str) else number_text(row["answer"])
+        problem = gsm8k.problem(row["question"], answer, index)
+        if not (problem.question and problem.answer):
+            raise InputError(f"{path} line {index + 1} has an empty question or answer; fill it in or delete the line")
+        problems.append(problem)
+    train, test = split_by_hash(problems)
+    if not (train and test):
+        raise InputError(f"{path} splits into {len(train)} training and {len(test)} test problems; add problems")
+    return Task(path.stem, train, test, gsm8k.INSTRUCTION)

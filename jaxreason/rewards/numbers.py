@@ -1,0 +1,240 @@
+r"""Exact grading of a final answer: did the completion state the number the problem asks for?
+
+Where the answer stands: after the last `####` or in the last `\boxed{...}`, whichever comes later (strict); failing
+that, the last number of the text (lenient). Numbers compare as exact fractions, everything else as tidied LaTeX text.
+
+Left out on purpose: symbolic mathematics, and any evaluation. Model text is hostile input, so nothing here executes,
+raises or takes long: the only work proportional to the length of a text is C-speed `rfind`, and every regular
+expression sees at most `WINDOW` characters.
+"""
+
+import re
+from fractions import Fraction
+
+from jaxreason.tasks.problem import Problem
+
+WINDOW = 500  # characters; no final answer is longer, and it bounds digits, nesting and backtracking alike
+LOOKBACK = 100  # characters before the last digit of a text in which its last number must begin
+
+
+def strict(completion: str, problem: Problem) -> float:
+    """1.0 if the answer, stated as instructed (`####` or a box), equals the gold answer, else 0.0."""
+    answer = final_answer(completion, lenient=False)
+    return float(answer is not None and equal(answer, problem.answer))
+
+
+def lenient(completion: str, problem: Problem) -> float:
+    """Never less than `strict`: a completion that marks no answer is graded by its last number."""
+    answer = final_answer(completion, lenient=True)
+    return float(answer is not None and equal(answer, problem.answer)) or strict(completion, problem)
+
+
+def final_answer(completion: str, *, lenient: bool) -> str | None:
+    """The text of the answer, or None. Two numbers joined by `or` are a hedge, not an answer."""
+    hashes, box = completion.rfind("####"), completion.rfind("\\boxed{")
+    if box > hashes:
+        answer = _braced(completion[box + len("\\boxed") : box + WINDOW])
+    elif hashes >= 0:
+        answer = _line(completion[hashes + 4 : hashes + 4 + WINDOW])
+        prose = _PROSE.match(answer)
+        if lenient and prose and parse_number(answer) is None and parse_number(answer[prose.end() :]) is not None:
+            answer = answer[prose.end() :]
+    else:
+        answer = ""
+    if not answer:
+        return _last_number(completion) if lenient else None
+    if " or " in answer and all(parse_number(part) is not None for part in answer.split(" or ")):
+        return None
+    return answer
+
+
+def equal(a: str, b: str) -> bool:
+    r"""Same number, or, if either is none, the same LaTeX up to spacing and spelling (`\dfrac12` is `\frac{1}{2}`)."""
+    x, y = parse_number(a), parse_number(b)
+    if x is not None and y is not None:
+        return x == y
+    if len(a) > WINDOW or len(b) > WINDOW:
+        return a == b
+    return _plain(a) == _plain(b)
+
+
+def parse_number(text: str) -> Fraction | None:
+    r"""The one number that `text` states, or None.
+
+    Reads thousands commas, decimals, `3/4`, `\frac{3}{4}`, mixed numbers, `1e5`, `2 \times 10^5`, a currency before and
+    a unit after. A percent sign is a unit: `50%` is 50. After `=` signs, what follows the last one counts.
+    """
+    if len(text) > WINDOW:
+        return None
+    left, equals, text = _tidy(text).rpartition("=")
+    if equals and not _names_a_value(left):
+        return None
+    lead = _LEAD.match(text)
+    value = _VALUE.match(text, lead.end())
+    if value is None or _UNIT.fullmatch(text, value.end()) is None:
+        return None
+    signs = lead["before"] + lead["after"]
+    size = _size(value) if len(signs) < 2 else None
+    return -size if size is not None and signs == "-" else size
+
+
+# --- where the answer stands ---
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_PROSE = re.compile(r"[A-Za-z][A-Za-z ,:']*[ :]")  # "The answer is " before a number
+
+
+def _braced(chunk: str) -> str:
+    """The inside of the braces that `chunk` opens with; empty if they do not close."""
+    depth = 0
+    for brace in _BRACE.finditer(chunk):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0 and brace[0] == "}":
+            return chunk[1 : brace.start()].strip()
+    return ""
+
+
+def _line(chunk: str) -> str:
+    """The first line with text on it; empty if it does not end within the window."""
+    line, newline, _ = chunk.lstrip().partition("\n")
+    return line.strip() if newline or len(chunk) < WINDOW else ""
+
+
+def _last_number(text: str) -> str | None:
+    """The last number, exponents and indices (`cm^2`, `x_1`) aside."""
+    end = 1 + max(map(text.rfind, "0123456789"))
+    start = max(0, end - LOOKBACK)
+    window = _tidy(text[start : end + 8])  # 8: room for the brace that closes a \frac
+    for number in reversed(list(_VALUE.finditer(window))):
+        before = window[: number.start()]
+        if start > 0 and not text[start].isspace() and not before.strip("0123456789,."):
+            return None  # perhaps only the end of a longer number
+        if _POWER_OF.search(before[-9:]):  # `2^10` is not evaluated, and it is neither 10 nor 2
+            return None
+        if not _INDEX.search(before[-9:]):
+            return "-" + number[0] if _negated(before.rstrip("$€£")) else number[0]
+    return None
+
+
+def _negated(before: str) -> bool:
+    """Whether `before` ends in a sign: `is -4` does; `3-4`, `3 -4`, `covid-4` and the bullet `- 4` do not."""
+    if not before.endswith("-"):
+        return False
+    before = before[:-1]
+    return not (before.rstrip(" \t").endswith(_OPERAND_ENDS) or before[-1:].isalpha())
+
+
+_POWER_OF = re.compile(r"[0-9]\s*(?:\^\s*\{?|\*\*\s*)$")
+_INDEX = re.compile(r"(?:[A-Za-z]|[_^]\s*\{?)$")
+_OPERAND_ENDS = (*"0123456789)]}%",)
+
+
+# --- what it says ---
+
+# Spellings that mean the same, brought to one. The look-behind keeps `\\ `, a new row of a matrix, as it is.
+_SPELLINGS = [
+    (re.compile(r"\\!\s*|\\,(?=[0-9]{3}(?![0-9]))|\\(?:left|right)(?![A-Za-z])|(?<!\\)\\[()\[\]]"), ""),
+    (re.compile(r"(?<!\\)\\[,;: ]|~"), " "),
+    (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\\(?:mbox|math(?:rm|bf|it)|text(?:rm|bf|it))(?=\s*\{)"), r"\\text"),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\^(?:\{\\circ\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z])"), "°"),
+]
+_PLAIN = [
+    (re.compile(r"\\text\s*\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\sqrt\s*([0-9A-Za-z])"), r"\\sqrt{\1}"),
+    (re.compile(r"([_^])\{([0-9A-Za-z])\}"), r"\1\2"),
+    (re.compile(r"\$"), ""),
+    (re.compile(r"\s+"), " "),
+    (re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) "), ""),  # but `1 2` is not `12`
+]
+
+
+def _tidy(text: str) -> str:
+    text = text.strip().replace("\u2212", "-")
+    if "\\" in text or "{" in text or "~" in text:
+        for spelling, replacement in _SPELLINGS:
+            text = spelling.sub(replacement, text)
+    return text
+
+
+def _plain(text: str) -> str:
+    text = _tidy(text)
+    for spelling, replacement in _PLAIN:
+        text = spelling.sub(replacement, text)
+    return text.removesuffix(".")
+
+
+# Digits are [0-9], never \d: other scripts' digits are letters here. Doubled quantifiers (*+) never backtrack.
+_DIGITS = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_POWER = r"(?:\{\s*[-+]?[0-9]{1,3}\s*\}|[-+]?[0-9]{1,3}(?![0-9]))"  # three digits bound the size of 10^p
+
+_LEAD = re.compile(r"[\s*_`'\"]*+(?P<before>[-+]?)\s*+[$€£]{0,2}\s*+(?P<after>[-+]?)\s*+")
+_VALUE = re.compile(
+    rf"""
+    (?=[0-9.\\])  # fails fast where no number begins
+    (?: (?P<whole>[0-9][0-9,]*) (?: \s*(?=\\frac) | \s+(?=[0-9]+\s*/\s*[0-9]) ) )?
+    (?: \\frac \s* (?: \{{ \s* (?P<top>[-+]?{_DIGITS}) \s* \}} | (?P<top1>[0-9]) )
+               \s* (?: \{{ \s* (?P<bottom>{_DIGITS}) \s* \}} | (?P<bottom1>[0-9]) )
+      | (?P<over>{_DIGITS}) \s*/\s* (?P<under>{_DIGITS})
+      | (?: (?P<mantissa>{_DIGITS}) \s* (?: \\times | \\cdot | [×·*x] ) \s* )? 10 \s*\^\s* (?P<power>{_POWER})
+      | (?P<decimal>(?>{_DIGITS})) (?: [eE] (?P<exponent>[-+]?[0-9]{{1,3}}) (?![0-9]) )? (?![eE][-+]?[0-9])
+    )
+    """,
+    re.VERBOSE,
+)
+_SEVERAL = re.compile(r"[<>!]$|[,;](?![0-9]{3})|\b(?:or|and)\b")  # `x >= 5`, `x = 5, y = 6`
+_UNKNOWN = re.compile(r"[0-9][A-Za-z]|(?<![A-Za-z\\])(?!(?<=[0-9] )x [0-9])[A-Za-z](?![A-Za-z])")  # not `3 x 4`
+_NAME = re.compile(r"\s*\$?[A-Za-z](?:_\{?[0-9A-Za-z]\}?)?(?:\([0-9A-Za-z]*\))?\s*")  # x, x_1, f(2)
+
+# A unit is a symbol, a word after a space, a glued abbreviation, or \text{...}; more words may follow. `2k`, `2\pi`,
+# `5 and a half` and `5!` carry no unit: they are not the numbers 2, 5 and 5.
+_WORD = (
+    r"(?:\b(?!(?:and|or|to|plus|minus|times|over|divided|half|pi|sqrt|sin|cos|tan|log|ln|mod)\b)"
+    r"[A-Za-z]+[²³]?(?:\^[23]|\^\{[23]\})?)"
+)
+_TEXT = r"(?:\\text\s*\{[^{}\\0-9]*(?:\^[23]\s*)?\}(?:\^[23]|\^\{[23]\})?)"
+_UNIT = re.compile(
+    rf"""
+    [\s*_`]*+
+    (?: (?: [%°$€£]
+          | {_TEXT}
+          | (?:cm|mm|km|ft|in|kg|mg|lbs?|oz|mph|ml|mL|gal|hrs?|mins?|secs?|am|pm|st|nd|rd|th)(?![A-Za-z])
+            [²³]?(?:\^[23]|\^\{{[23]\}})?
+          | (?<=[\s*_`]) (?=[A-Za-z]{{2}}|[mgLsh](?![A-Za-z])) {_WORD}
+        )
+        (?: [\s/.,;:'’"()°%$!?*_`-] | {_WORD} | {_TEXT} )*+
+    )?
+    [\s.,;:*_`$)'"]*+
+    """,
+    re.VERBOSE,
+)
+
+
+def _names_a_value(left: str) -> bool:
+    """Whether `left = 12` says "the value is 12": `x`, `Total` and `3*4` do; `2x + 1`, `x >` and `x = 5, y` do not."""
+    if _SEVERAL.search(left):
+        return False
+    return all(_NAME.fullmatch(part) or not _UNKNOWN.search(part) for part in left.split("="))
+
+
+def _size(value: re.Match[str]) -> Fraction | None:
+    """The magnitude a `_VALUE` match states; None for a zero denominator or an improper `1 3/2`."""
+    if value["decimal"]:
+        return _decimal(value["decimal"]) * Fraction(10) ** int(value["exponent"] or 0)
+    if value["power"]:
+        return _decimal(value["mantissa"] or "1") * Fraction(10) ** int(value["power"].strip("{}"))
+    top = _decimal(value["top"] or value["top1"] or value["over"])
+    bottom = _decimal(value["bottom"] or value["bottom1"] or value["under"])
+    if bottom == 0:
+        return None
+    if value["whole"] is None:
+        return top / bottom
+    return _decimal(value["whole"]) + top / bottom if 0 < top < bottom else None
+
+
+def _decimal(digits: str) -> Fraction:
+    digits = digits.replace(",", "")
+    return Fraction(digits) if "." in digits else Fraction(int(digits))

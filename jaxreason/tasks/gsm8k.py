@@ -1,0 +1,40 @@
+"""GSM8K: 7,473 + 1,319 grade-school word problems with worked solutions (Cobbe et al. 2021, arXiv 2110.14168; MIT)."""
+
+from pathlib import Path
+
+from jaxreason.tasks.files import File, content, rows
+from jaxreason.tasks.problem import Problem, Task
+
+INSTRUCTION = "Think step by step, then end with a last line `#### N`, where N is the final answer as a number."
+
+_FOLDER = (
+    "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c/"
+    "grade_school_math/data/"
+)
+TRAIN = File(
+    path="gsm8k/train.jsonl",
+    url=_FOLDER + "train.jsonl",
+    sha256="17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+)
+TEST = File(
+    path="gsm8k/test.jsonl",
+    url=_FOLDER + "test.jsonl",
+    sha256="3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+)
+
+
+def problem(question: str, answer: str, index: int) -> Problem:
+    """From the dataset's own form: a worked solution whose last line is `#### N`; without `####` it is all answer."""
+    solution, _, final = answer.rpartition("####")
+    return Problem(question=question.strip(), answer=final.strip(), solution=solution.strip(), index=index)
+
+
+def load(data: str | Path | None) -> Task:
+    train, test = (
+        [
+            problem(row["question"], row["answer"], index)
+            for index, row in rows(content(file, data), file.path, {"question": (str,), "answer": (str,)})
+        ]
+        for file in (TRAIN, TEST)
+    )
+    return Task("gsm8k", train, test, INSTRUCTION)

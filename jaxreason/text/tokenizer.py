@@ -1,0 +1,294 @@
+"""Text to token ids and back, with the published vocabulary: `tokenizer.json`, sentencepiece, or inside a GGUF file.
+
+`encode` recognises special tokens written in the text and adds none of its own; `decode` keeps them, so
+`decode(encode(text)) == text`, except where the published vocabulary itself loses something: a normaliser (NFC in
+Qwen2), a literal U+2581 under sentencepiece, which is how that algorithm writes a space, and characters or bytes it
+has no token for (21 bytes in SmolLM2, of control characters and of planes 4 to 11).
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import tokenizers
+from gguf import GGUFReader
+from sentencepiece import SentencePieceProcessor
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+from jaxreason.errors import InputError
+from jaxreason.text.gguf_vocabulary import byte_level_tokenizer, metadata, sentencepiece_model, vocabulary
+
+END_OF_TURN = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>")
+"""Tokens that end a turn in published chat templates; older GGUF files do not name them among their stop ids."""
+
+
+@runtime_checkable
+@runtime_checkable
+class Backend(Protocol):
+    """What a tokenisation library must do; each of the two below wraps one."""
+
+    vocab_size: int
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: list[int]) -> str: ...
+
+    def token_id(self, token: str) -> int | None: ...
+
+    def files(self) -> dict[str, bytes]: ...
+
+    def hugging_face_settings(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    backend: Backend
+    special: dict[str, str]
+    """Texts of bos_token, eos_token, ... as chat templates see them."""
+    add_bos: bool
+    """Whether a plain-text prompt begins with BOS; a chat template writes its own."""
+    stop_ids: tuple[int, ...]
+    """Ids that end a completion, the tokeniser's own EOS first."""
+    chat_template: str | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id; the model's embedding may have more rows."""
+        return self.backend.vocab_size
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.backend.token_id(self.special["bos_token"]) if "bos_token" in self.special else None
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of `text`, special tokens written in it included, none added."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text!r} cannot be encoded: a lone surrogate is not text; remove it") from error
+        return self.backend.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of `ids`, special tokens as their text, bytes that are no UTF-8 as U+FFFD."""
+        ids = [int(index) for index in ids]
+        for index in ids:
+            if not 0 <= index < self.vocab_size:
+                raise InputError(f"token id {index} is not in the vocabulary; give ids from 0 to {self.vocab_size - 1}")
+        return self.backend.decode(ids)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes files that `load_tokenizer` and Hugging Face's `AutoTokenizer` read."""
+        config = {"add_bos_token": self.add_bos, **self.special, **self.backend.hugging_face_settings()}
+        config["clean_up_tokenization_spaces"] = False  # Hugging Face would drop spaces before punctuation
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        generation = {"bos_token_id": self.bos_id, "eos_token_id": list(self.stop_ids)}
+        files = self.backend.files()
+        for name, value in (("tokenizer_config.json", config), ("generation_config.json", generation)):
+            files[name] = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            partial = folder / f"{name}.partial"
+            partial.write_bytes(content)
+            os.replace(partial, folder / name)
+
+
+class HuggingFace:
+    """A `tokenizer.json`, run by the `tokenizers` library."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.no_truncation()  # some published files carry the settings of a training run
+        tokenizer.no_padding()
+        self.tokenizer = tokenizer
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False)
+
+    def token_id(self, token: str) -> int | None:
+        return self.tokenizer.token_to_id(token)
+
+    def files(self) -> dict[str, bytes]:
+        return {"tokenizer.json": self.tokenizer.to_str(pretty=True).encode()}
+
+    def hugging_face_settings(self) -> dict[str, Any]:
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+class SentencePiece:
+    """A sentencepiece model; its control tokens, which it does not look for in text, are cut out first."""
+
+    def __init__(self, model: bytes, added: Mapping[str, int] | None = None) -> None:
+        self.processor = processor = SentencePieceProcessor(model_proto=model)
+        size = processor.vocab_size()
+        special = [index for index in range(size) if processor.is_control(index) or processor.is_unknown(index)]
+        self.added = {processor.id_to_piece(index): index for index in special}
+        self.added |= added or {}
+        self.text_of = {index: token for token, index in self.added.items()}
+        self.vocab_size = max([size, *(index + 1 for index in self.text_of)])
+        self.lengths: dict[str, dict[int, None]] = {}
+        """First character of a special token -> the lengths such tokens have, longest first."""
+        for token in sorted(self.added, key=len, reverse=True):
+            self.lengths.setdefault(token[:1], {})[len(token)] = None
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for part in self._parts(text):
+            ids += [self.added[part]] if part in self.added else self.processor.encode(part)
+        return ids
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """Cuts at special tokens, from the left, the longest where several fit."""
+        begin = position = 0
+        while position < len(text):
+            lengths = self.lengths.get(text[position], ())
+            tokens = (text[position : position + length] for length in lengths)
+            token = next((token for token in tokens if token in self.added), None)
+            if token is None:
+                position += 1
+                continue
+            if begin < position:
+                yield text[begin:position]
+            yield token
+            begin = position = position + len(token)
+        if begin < len(text):
+            yield text[begin:]
+
+    def decode(self, ids: list[int]) -> str:
+        parts, run = [], []
+        for index in ids:
+            if index in self.text_of:
+                parts += [self.processor.decode(run), self.text_of[index]]
+                run = []
+            else:
+                run.append(index)
+        return "".join([*parts, self.processor.decode(run)])
+
+    def token_id(self, token: str) -> int | None:
+        if token in self.added:
+            return self.added[token]
+        index = self.processor.piece_to_id(token)
+        return None if self.processor.is_unknown(index) else index
+
+    def files(self) -> dict[str, bytes]:
+        return {"tokenizer.model": self.processor.serialized_model_proto()}
+
+    def hugging_face_settings(self) -> dict[str, Any]:
+        model = ModelProto.FromString(self.processor.serialized_model_proto())
+        settings = {"add_prefix_space": model.normalizer_spec.add_dummy_prefix}
+        extra = {index: token for index, token in self.text_of.items() if index >= self.processor.vocab_size()}
+        if extra:
+            settings["added_tokens_decoder"] = {
+                str(index): {"content": token, "special": True, "normalized": False} for index, token in extra.items()
+            }
+        return {"tokenizer_class": "LlamaTokenizer", **settings}
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Returns the tokeniser of a model folder (`tokenizer.json`, else `tokenizer.model`) or of a `.model` file."""
+    path = Path(path)
+    if path.is_file() and path.suffix == ".model":
+        return _from_folder(path.parent, path)
+    for name in ("tokenizer.json", "tokenizer.model"):
+        if (path / name).is_file():
+            return _from_folder(path, path / name)
+    raise InputError(f"{path} has no tokenizer.json and no tokenizer.model; give a model's folder or a .model file")
+
+
+def tokenizer_from_gguf(reader: GGUFReader) -> Tokenizer:
+    """Returns the tokeniser of an open GGUF file, sentencepiece ("llama") or byte-level BPE ("gpt2")."""
+    kind = metadata(reader, "tokenizer.ggml.model")
+    if kind not in ("llama", "gpt2"):
+        raise InputError(
+            f"the GGUF file's 'tokenizer.ggml.model' is {kind!r}; known: 'llama' (sentencepiece) and 'gpt2' (BPE)"
+        )
+    backend = (
+        SentencePiece(sentencepiece_model(reader)) if kind == "llama" else HuggingFace(byte_level_tokenizer(reader))
+    )
+    (tokens,) = vocabulary(reader, "tokens")
+    named = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+    ids = {short: metadata(reader, f"tokenizer.ggml.{long}_token_id") for long, short in named.items()}
+    special = {f"{name}_token": tokens[index] for name, index in ids.items() if index is not None}
+    add_bos = metadata(reader, "tokenizer.ggml.add_bos_token")
+    if add_bos is None:  # files from before the flag existed
+        add_bos = kind == "llama" or metadata(reader, "tokenizer.ggml.pre") == "llama-bpe"
+    template = metadata(reader, "tokenizer.chat_template")
+    stops = [ids["eos"], *(metadata(reader, f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eom"))]
+    return Tokenizer(backend, special, add_bos, _stop_ids(backend, stops, template), template)
+
+
+def _from_folder(folder: Path, vocabulary_file: Path) -> Tokenizer:
+    config, generation, model = (
+        _read_json(folder / name) for name in ("tokenizer_config.json", "generation_config.json", "config.json")
+    )
+    special = {
+        key: value["content"] if isinstance(value, dict) else value  # a plain text or a serialized token object
+        for key, value in config.items()
+        if key in ("bos_token", "eos_token", "unk_token", "pad_token") and value is not None
+    }
+    backend: Backend
+    if vocabulary_file.name == "tokenizer.json":
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(vocabulary_file))
+        except Exception as error:  # the Rust library raises bare Exception
+            raise InputError(f"{vocabulary_file} is not a readable tokenizer.json ({error}); fetch it again") from error
+        backend = HuggingFace(tokenizer)
+        begins = tokenizer.encode("").ids[:1]  # what the file's own post-processor puts first
+        adds_bos = bool(begins) and "bos_token" in special and begins[0] == backend.token_id(special["bos_token"])
+    else:
+        decoder = config.get("added_tokens_decoder", {})
+        try:
+            backend = SentencePiece(vocabulary_file.read_bytes(), {v["content"]: int(k) for k, v in decoder.items()})
+        except (RuntimeError, OSError) as error:
+            raise InputError(f"{vocabulary_file} is not a readable sentencepiece model; fetch it again") from error
+        processor = backend.processor
+        for name, index in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
+            if index >= 0:
+                special.setdefault(f"{name}_token", processor.id_to_piece(index))
+        adds_bos = processor.bos_id() >= 0
+    template = _chat_template(folder, config)
+    stops = [backend.token_id(special["eos_token"]) if "eos_token" in special else None]
+    for source in (generation, model):
+        eos = source.get("eos_token_id")
+        stops += eos if isinstance(eos, list) else [eos]
+    add_bos = config.get("add_bos_token")
+    return Tokenizer(
+        backend, special, adds_bos if add_bos is None else add_bos, _stop_ids(backend, stops, template), template
+    )
+
+
+def _stop_ids(backend: Backend, ids: Iterable[int | None], template: str | None) -> tuple[int, ...]:
+    """Drops what is unknown or repeated, and adds the end of a turn as the chat template writes it."""
+    ends = [backend.token_id(token) for token in END_OF_TURN if template is not None and token in template]
+    return tuple(dict.fromkeys(index for index in [*ids, *ends] if index is not None))
+
+
+def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Returns `chat_template.jinja`, else the template (the one named "default" of several) in the configuration."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = next((item["template"] for item in template if item["name"] == "default"), None)
+    return template
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file, an empty one when there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); fetch it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds {type(value).__name__}, not an object; fetch it again")
+    return value

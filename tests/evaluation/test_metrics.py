@@ -1,0 +1,95 @@
+"""The estimators against enumeration of what they estimate, and numbers worked out by hand."""
+
+from itertools import combinations, permutations
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from jaxreason.errors import InputError
+from jaxreason.evaluation.metrics import maj_at_k, majority_vote, mean_with_se, pass_at_k, wilson_interval
+from jaxreason.rewards.numbers import equal
+
+
+def same(a, b):
+    return a == b
+
+
+def test_mean_with_se_by_hand():
+    # problem means 1, 1/2, 0: mean 1/2, variance (1/4 + 0 + 1/4) / 2 = 1/4, se = sqrt(1/4 / 3)
+    mean, se = mean_with_se(np.array([[1, 1], [1, 0], [0, 0]]))
+    assert mean == 0.5
+    assert se == pytest.approx(sqrt(1 / 12), abs=1e-15)
+    # the same sample taken twice is no new evidence
+    once = np.array([[True], [False], [False], [True]])
+    assert mean_with_se(np.repeat(once, 5, axis=1)) == pytest.approx(mean_with_se(once))
+    assert mean_with_se(np.array([[1, 0]])) == (0.5, np.inf)
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_correct_one():
+    for n in range(1, 8):
+        for c in range(n + 1):
+            samples = [True] * c + [False] * (n - c)
+            for k in range(1, n + 1):
+                subsets = [any(subset) for subset in combinations(samples, k)]
+                assert pass_at_k(n, c, k) == pytest.approx(sum(subsets) / len(subsets), abs=1e-12)
+
+
+def test_pass_at_k_of_many_problems():
+    estimates = pass_at_k(200, np.array([0, 1, 100, 200]), 100)
+    # one correct of 200 is among 100 of them half of the time
+    np.testing.assert_allclose(estimates, [0, 0.5, 1, 1], atol=1e-12)
+    assert estimates.dtype == np.float64
+    for n, c, k in ((3, 1, 4), (3, 1, 0), (3, 4, 1), (3, -1, 1)):
+        with pytest.raises(InputError):
+            pass_at_k(n, np.array([0, c]), k)
+
+
+@pytest.mark.parametrize(
+    ("answers", "winner"),
+    [
+        (["7", "8", "8"], 1),
+        (["7", "8", "8", "7"], 0),  # a tie goes to the first seen
+        ([None, None, "3"], 2),  # the unparsable do not vote
+        ([None, None], None),
+        ([], None),
+    ],
+)
+def test_majority_vote(answers, winner):
+    assert majority_vote(answers, same) == winner
+
+
+def test_majority_vote_clusters_by_the_given_equality():
+    assert majority_vote(["3", "1/2", "2", "0.5"], equal) == 1
+
+
+def test_maj_at_k_by_counting_every_order():
+    """Each order of A A B C is a problem; in blocks of 3, A wins unless B and C come with one A and before it."""
+    orders = list(permutations("AABC"))
+    correct = np.array([[answer == "A" for answer in order] for order in orders])
+    for k in (1, 2, 3, 4):
+        scores = []
+        for order in orders:
+            for start in range(0, 4 - k + 1, k):
+                block = order[start : start + k]
+                most = max(block.count(answer) for answer in block)
+                scores.append(next(answer for answer in block if block.count(answer) == most) == "A")
+        assert maj_at_k(orders, correct, k, same) == pytest.approx(np.mean(scores))
+    assert maj_at_k(orders, correct, 1, same) == pytest.approx(mean_with_se(correct)[0])
+    # blocks of two: BB is wrong, AA is right
+    assert maj_at_k(["BBAA"], np.array([[0, 0, 1, 1]]), 2, same) == 0.5
+    assert maj_at_k([[None, None]], np.array([[0, 0]]), 2, same) == 0.0
+    for k in (0, 5):
+        with pytest.raises(InputError):
+            maj_at_k(orders, correct, k, same)
+
+
+def test_wilson_interval():
+    # Agresti & Coull 1998, and by hand for 0 of n: (0, z^2 / (n + z^2))
+    assert wilson_interval(0, 10) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
+    assert wilson_interval(10, 10) == pytest.approx((10 / (10 + 1.96**2), 1))
+    # its ends are the p for which the observed share is exactly z standard deviations away
+    for end in wilson_interval(3, 17):
+        assert abs(3 / 17 - end) == pytest.approx(1.96 * sqrt(end * (1 - end) / 17))
+    with pytest.raises(InputError):
+        wilson_interval(2, 1)

@@ -1,0 +1,140 @@
+"""Chat templates: what they render, what they cannot reach, and how their faults are told."""
+
+import pytest
+import tokenizers
+
+from jaxreason.errors import InputError
+from jaxreason.text.chat import encode_prompt, render
+from jaxreason.text.tokenizer import HuggingFace, Tokenizer
+
+SMOLLM2 = (  # as published with SmolLM2-Instruct
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+QUESTION = [{"role": "user", "content": "2 + 2?"}]
+
+
+def tokenizer(template: str | None, *, add_bos: bool = True) -> Tokenizer:
+    """Ids are bytes plus two special tokens: 0 begins a text, 1 ends a turn."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: index for index, token in enumerate(["<|im_start|>", "<|im_end|>", *alphabet])}
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[]))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    return Tokenizer(HuggingFace(backend), special, add_bos, (1,), template)
+
+
+def test_smollm2_prompt():
+    system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    user = "<|im_start|>user\n2 + 2?<|im_end|>\n"
+    assert render(tokenizer(SMOLLM2), QUESTION) == system + user + "<|im_start|>assistant\n"
+    answered = [{"role": "system", "content": "Be brief."}, *QUESTION, {"role": "assistant", "content": "4"}]
+    assert render(tokenizer(SMOLLM2), answered, add_generation_prompt=False) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n" + user + "<|im_start|>assistant\n4<|im_end|>\n"
+    )
+
+
+def test_a_template_writes_its_own_bos():
+    model = tokenizer("{{ bos_token }}{{ messages[0]['content'] }}{{ eos_token }}")
+    content = model.encode("2 + 2?")
+    assert encode_prompt(model, QUESTION) == [0, *content, 1]
+    assert encode_prompt(model, "2 + 2?") == [0, *content]
+    assert encode_prompt(tokenizer(SMOLLM2, add_bos=False), "2 + 2?") == content
+
+
+def test_a_base_model_reads_the_contents_alone():
+    model = tokenizer(None)
+    messages = [{"role": "system", "content": "Add."}, *QUESTION]
+    assert encode_prompt(model, messages) == [0, *model.encode("Add.\n\n2 + 2?\n")]
+    with pytest.raises(InputError, match="no chat template"):
+        render(model, messages)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [  # what published templates rely on
+        ("  {% if true %}\na\n  {% endif %}\nb", "a\nb"),  # lines of a block leave no blanks
+        ("{{ {'b': '<é>', 'a': 1} | tojson }}", '{"b": "<é>", "a": 1}'),  # no HTML, no sorting, no ASCII
+        ("{{ {'a': 1} | tojson(indent=2) }}", '{\n  "a": 1\n}'),
+        ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "1"),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "2 + 2?"),
+        ("{{ strftime_now('%%') }}", "%"),
+        ("{{ thinking }}{{ absent is defined }}", "yesFalse"),
+    ],
+)
+def test_what_templates_may_use(template, text):
+    assert render(tokenizer(template), QUESTION, thinking="yes") == text
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for %}", "chat template failed: Expected"),
+        ("{{ raise_exception('roles must\n\nalternate') }}", "chat template failed: roles must alternate;"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ messages[0].content + 1 }}", "concatenate"),
+        ("{{ messages.nothing.more }}", "no attribute 'nothing'"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{{ range(10 ** 9) }}", "too big"),
+    ],
+)
+def test_a_failing_template_is_one_line(template, words):
+    with pytest.raises(InputError, match=words) as error:
+        render(tokenizer(template), QUESTION)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "''.__class__.__mro__[1].__subclasses__()",
+        "''['__class__'].__mro__",
+        "(''|attr('__class__')).__mro__",
+        "'{0.__class__.__mro__}'.format('')",
+        "'{x.__class__.__mro__}'.format_map({'x': ''})",
+        "raise_exception.__globals__['os']",
+        "strftime_now.__globals__.__builtins__",
+        "namespace.__init__.__globals__",
+        "lipsum.__globals__.os",
+        "cycler.__init__.__globals__.os",
+        "self.__init__.__globals__",
+        "dict.mro()",
+        "messages.append(1)",
+        "messages[0].update(role='system')",
+        "messages[0].clear()",
+    ],
+)
+def test_templates_reach_nothing_of_python(expression):
+    messages = [dict(QUESTION[0])]
+    with pytest.raises(InputError, match=r"unsafe|not safely callable|undefined|has no attribute"):
+        render(tokenizer("{{ " + expression + " }}"), messages)
+    assert messages == QUESTION
+    assert render(tokenizer("{{ ''.__class__ }}"), messages) == ""
+
+
+@pytest.mark.parametrize("messages", [[{"role": "user"}], ["hello"], [{"role": "user", "content": 3}]])
+def test_malformed_messages(messages):
+    for template in (SMOLLM2, None):
+        with pytest.raises(InputError, match=r"message 0 is .*'role' and 'content'"):
+            encode_prompt(tokenizer(template), messages)
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+def test_renders_as_hugging_face_does(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = tokenizer(SMOLLM2)
+    model.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    answered = [*QUESTION, {"role": "assistant", "content": "<4>"}]
+    for messages in (QUESTION, answered):
+        for more in (True, False):
+            expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=more)
+            assert render(model, messages, add_generation_prompt=more) == expected
+        expected = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        assert encode_prompt(model, messages) == expected
