@@ -1,0 +1,23 @@
+"""One decoder for all families: configuration, pure forward passes, weights in and out."""
+
+from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
+from jaxreason.models.load import LoadedModel, load_model, save_folder
+from jaxreason.models.scoring import Scores, score_completions
+from jaxreason.models.transformer import Transformer, init, param_shapes, run_completions, run_prompts, unembed
+
+__all__ = [
+    "LoadedModel",
+    "ModelConfig",
+    "Scores",
+    "Transformer",
+    "config_from_hf",
+    "config_to_hf",
+    "init",
+    "load_model",
+    "param_shapes",
+    "run_completions",
+    "run_prompts",
+    "save_folder",
+    "score_completions",
+    "unembed",
+]

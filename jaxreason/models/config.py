@@ -114,9 +114,10 @@ def _rope(theta: float, scaling: Mapping[str, Any] | None) -> Rope:
         raise _refuse("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
     if names - set(fields):
         raise _refuse("rope_scaling without", sorted(names - set(fields))[0], "add the field")
+    context = {}
     if "original_max_position_embeddings" in fields:
-        fields["original_context"] = fields.pop("original_max_position_embeddings")
-    return Rope(theta=float(theta), kind=kind, **fields)
+        context = {"original_context": fields.pop("original_max_position_embeddings")}
+    return Rope(theta=float(theta), kind=kind, **{k: float(v) for k, v in fields.items()}, **context)
 
 
 def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
@@ -145,7 +146,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
 
     rope_parameters = fields.pop("rope_parameters", None)
     scaling = fields.pop("rope_scaling", None)
-    theta = fields.pop("rope_theta", 1_000_000.0 if gemma else 10_000.0)
+    theta = float(fields.pop("rope_theta", 1e6 if gemma else 1e4))  # published as 10000 and as 10000.0
     local: dict[str, Any] = {}
     if rope_parameters and "full_attention" in rope_parameters:
         scaling = rope_parameters["full_attention"]
@@ -158,7 +159,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         types = fields.pop("layer_types", None) or _pattern(layers, pattern)
         if set(types) - {"sliding_attention", "full_attention"}:
             raise _refuse("layer_types", sorted(set(types)), "layers are sliding_attention or full_attention")
-        local_theta = fields.pop("rope_local_base_freq", GEMMA_LOCAL_THETA)
+        local_theta = float(fields.pop("rope_local_base_freq", GEMMA_LOCAL_THETA))
         local.setdefault("local_rope", Rope(theta=local_theta))
         local |= {
             "window": take("sliding_window"),
@@ -228,7 +229,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         return raw | {
             "hidden_activation": "gelu_pytorch_tanh",
             "rope_local_base_freq": config.local_rope.theta,
-            "query_pre_attn_scalar": config.query_scale**-2,
+            "query_pre_attn_scalar": round(config.query_scale**-2),  # published as a whole number
             "sliding_window": config.window,
             "layer_types": ["sliding_attention" if s else "full_attention" for s in config.sliding],
         }
@@ -268,10 +269,12 @@ def config_from_gguf(
         rope = _llama3_rope(rope.theta, head_width, rope_factors)
     extra = {}
     if gemma:
-        pattern = take("attention.sliding_window_pattern", GEMMA_PATTERN)
+        pattern = take("attention.sliding_window_pattern", GEMMA_PATTERN)  # a period, or one flag a layer
+        if not isinstance(pattern, list):
+            pattern = [t == "sliding_attention" for t in _pattern(layers, pattern)]
         extra = {
             "window": take("attention.sliding_window"),
-            "sliding": tuple(t == "sliding_attention" for t in _pattern(layers, pattern)),
+            "sliding": tuple(pattern),
             "local_rope": Rope(theta=take("rope.freq_base_swa", GEMMA_LOCAL_THETA)),
             # Gemma 3 27B alone scales by width / heads; GGUF has no key for it, 62 layers identify the model.
             "query_scale": (width / heads if layers == 62 else head_width) ** -0.5,

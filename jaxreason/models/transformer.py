@@ -6,7 +6,7 @@ Prompts are padded on the right and completion slot `t` sits at position `prompt
 causality between slots is causality between positions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -189,7 +189,7 @@ class Layers(nn.Module):
 
 class Model(nn.Module):
     cfg: ModelConfig
-    dtype: jnp.dtype
+    dtype: Any
     remat: bool
 
     @nn.compact
@@ -204,7 +204,7 @@ class Transformer(nn.Module):
     """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`."""
 
     cfg: ModelConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     remat: bool = False
 
     @nn.compact

@@ -5,7 +5,7 @@ are frozen dataclasses, so that a jitted caller can take them as static argument
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -17,6 +17,7 @@ State = Any
 """Any pytree; the sampler only hands it from one call to the next."""
 
 
+@runtime_checkable
 class Decoder(Protocol):
     def prefill(self, params: Params, prompts: Prompts, groups: int, length: int) -> tuple[Float[Array, "P V"], State]:
         """Logits of the first completion token, and a state with room for `groups` completions of `length` tokens."""

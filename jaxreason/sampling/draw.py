@@ -36,7 +36,7 @@ def truncate(logits: Float[Array, "*batch V"], sampling: Sampling) -> Float[Arra
         descending = -jnp.sort(-jnp.where(logits >= floor[..., None], logits, -jnp.inf), axis=-1)
         probabilities = jax.nn.softmax(descending)
         before = jnp.cumsum(probabilities, axis=-1) - probabilities  # mass of the more probable tokens
-        kept = jnp.where(before < sampling.top_p, descending, jnp.inf)
+        kept = jnp.where(before < max(sampling.top_p, 1e-9), descending, jnp.inf)  # the first token always stays
         floor = jnp.maximum(floor, kept.min(axis=-1))
     if sampling.min_p > 0:
         floor = jnp.maximum(floor, logits.max(axis=-1) + jnp.log(sampling.min_p))

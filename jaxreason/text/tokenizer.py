@@ -26,7 +26,6 @@ END_OF_TURN = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>")
 
 
 @runtime_checkable
-@runtime_checkable
 class Backend(Protocol):
     """What a tokenisation library must do; each of the two below wraps one."""
 

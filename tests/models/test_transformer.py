@@ -1,0 +1,117 @@
+"""What the sampler and the gradient rest on: caches, shared prompts and padding change nothing."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreason.models.scoring import score_completions
+from jaxreason.models.transformer import Transformer, empty_caches, run_completions, run_prompts, run_step, unembed
+from jaxreason.types import Params, Prompts
+from tests.models.families import TINY, tiny_batch, tiny_params
+
+families = pytest.mark.parametrize("name", TINY)
+
+
+def setting(name: str) -> tuple[Transformer, Params, Prompts, jax.Array]:
+    prompts, tokens = tiny_batch(TINY[name], seed=5)
+    return Transformer(TINY[name]), tiny_params(TINY[name], seed=5), prompts, jnp.array(tokens)
+
+
+@partial(jax.jit, static_argnames=("model", "temperature"))
+def logps(params: Params, prompts: Prompts, tokens: jax.Array, model: Transformer, temperature=1.0) -> jax.Array:
+    mask = jnp.ones(tokens.shape, bool)
+    return score_completions(params, prompts, tokens, mask, model=model, temperature=temperature).logps
+
+
+@families
+def test_cached_steps_equal_the_uncached_pass(name):
+    model, params, prompts, tokens = setting(name)
+    prefill, complete, step = (jax.jit(partial(f, model=model)) for f in (run_prompts, run_completions, run_step))
+    _, context = prefill(params, prompts)
+    whole = complete(params, tokens, context)
+    caches = empty_caches(context, *tokens.shape[1:])
+    for t in range(tokens.shape[-1]):
+        hidden, caches = step(params, tokens[..., t], jnp.array(t), context, caches)
+        np.testing.assert_allclose(hidden, whole[:, :, t], atol=1e-5)
+
+
+@families
+def test_shared_prompt_equals_repeated_prompt_in_values_and_gradients(name):
+    """The prompt once with G completions, against prompt and completion as one plain sequence, G times."""
+    model, params, prompts, tokens = setting(name)
+    weights = jnp.array(np.random.default_rng(0).normal(size=tokens.shape), jnp.float32)
+
+    def shared(params):
+        return jnp.sum(weights * logps(params, prompts, tokens, model))
+
+    lengths = prompts.lengths.tolist()
+    rows = np.zeros((4, prompts.tokens.shape[1] + tokens.shape[2]), np.int32)  # (p, g) = (0, 0), (0, 1), (1, 0), (1, 1)
+    for row, (p, g) in zip(rows, np.ndindex(2, 2), strict=True):
+        plain = [*prompts.tokens[p, : lengths[p]].tolist(), *tokens[p, g].tolist()]
+        row[: len(plain)] = plain
+    plain = Prompts(jnp.array(rows), jnp.ones(rows.shape, bool))
+
+    def repeated(params):
+        hidden, _ = run_prompts(params, plain, model=model)
+        scores = jax.nn.log_softmax(unembed(params, hidden, model=model))
+        total = 0.0
+        for row, (p, g) in enumerate(np.ndindex(2, 2)):
+            for t in range(tokens.shape[2]):
+                total += weights[p, g, t] * scores[row, lengths[p] + t - 1, tokens[p, g, t]]
+        return total
+
+    (value, grads), (expected, expected_grads) = (jax.jit(jax.value_and_grad(f))(params) for f in (shared, repeated))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * float(jnp.abs(theirs).max()))
+
+
+@families
+def test_a_row_alone_equals_the_row_in_the_batch(name):
+    model, params, prompts, tokens = setting(name)
+    together = logps(params, prompts, tokens, model)
+    for p, length in enumerate(prompts.lengths.tolist()):
+        alone = Prompts(prompts.tokens[p : p + 1, :length], prompts.mask[p : p + 1, :length])
+        row = logps(params, alone, tokens[p : p + 1, 1:], model)
+        np.testing.assert_allclose(row[0, 0], together[p, 1], atol=1e-5)
+
+
+def test_rematerialised_blocks_have_the_same_gradient():
+    model, params, prompts, tokens = setting("qwen3")
+    plain, remat = (
+        jax.jit(jax.grad(lambda p, m=m: logps(p, prompts, tokens, m).sum()))(params)
+        for m in (model, Transformer(model.cfg, remat=True))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, remat)
+
+
+def test_chunks_of_the_vocabulary_pass_change_nothing(monkeypatch):
+    model, params, prompts, tokens = setting("llama")
+    whole = logps(params, prompts, tokens, model, temperature=0.7)
+    monkeypatch.setattr("jaxreason.models.scoring.CHUNK_FLOATS", 3 * model.cfg.vocab)  # 3 rows a chunk, 20 rows
+    jax.clear_caches()
+    np.testing.assert_allclose(logps(params, prompts, tokens, model, temperature=0.7), whole, atol=1e-6)
+
+
+def test_entropy_is_that_of_the_tempered_distribution():
+    model, params, prompts, tokens = setting("llama")
+    mask = jnp.ones(tokens.shape, bool)
+    scores = score_completions(params, prompts, tokens, mask, model=model, temperature=2.0)
+    hidden, _ = run_prompts(params, prompts, model=model)
+    logits = np.asarray(unembed(params, hidden[1, 3], model=model), np.float64) / 2.0  # row 1 has four tokens
+    p = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(scores.entropy[1, :, 0], -(p * np.log(p)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(scores.logps[1, 0, 0], np.log(p[int(tokens[1, 0, 0])]), rtol=1e-5)
+
+
+def test_bfloat16_computes_in_bfloat16_and_returns_float32():
+    model, params, prompts, tokens = setting("gemma3")
+    half = Transformer(model.cfg, jnp.bfloat16)
+    hidden, _ = run_prompts(params, prompts, model=half)
+    assert hidden.dtype == jnp.bfloat16
+    scores = logps(params, prompts, tokens, half)
+    assert scores.dtype == jnp.float32
+    np.testing.assert_allclose(scores, logps(params, prompts, tokens, model), atol=0.5)
