@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
+from jaxreason.errors import InputError
 from jaxreason.evaluation import before_after, evaluate, one_line, plot_training
 from jaxreason.models import Transformer, load_model, score_completions
 from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
-from jaxreason.runs import RunFolder, choose, main, show_progress, write_json
+from jaxreason.runs import RunFolder, check_positive, choose, main, show_progress, write_json
 from jaxreason.sampling import Policy, Sampling, TransformerDecoder, check_lengths, generate
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
@@ -29,6 +30,9 @@ from jaxreason.training import Checkpoints, grpo_steps, grpo_update, init_state,
 
 ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
 REWARDS = {"strict": numbers.strict, "lenient": numbers.lenient}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+POSITIVE = ("steps", "prompts_per_step", "groups", "max_tokens", "temperature", "learning_rate", "inner_updates")
+POSITIVE += ("micro_batches", "eval_problems", "eval_samples", "save_every")
 SMOKE = {"steps": 2, "prompts_per_step": 2, "groups": 2, "max_tokens": 16, "eval_problems": 4, "eval_samples": 2}
 
 
@@ -37,6 +41,7 @@ class Config:
     model: str = "smollm2-135m"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
     task: str = "gsm8k"  # gsm8k, svamp, mawps, math500 or a .jsonl file with question and answer
     data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
+    shots: int = 0  # worked examples before each question
     steps: int = 100
     seed: int = 0
     out: str = ""  # folder of the run; empty: runs/grpo_gsm8k/MODEL-TASK-SEED
@@ -71,26 +76,33 @@ def run(cfg: Config) -> dict:
     begin, console = time.perf_counter(), Console(highlight=False)
     algorithm = replace(choose("algorithm", cfg.algorithm, ALGORITHMS), kl_weight=cfg.kl_weight)
     reward = choose("reward", cfg.reward, REWARDS)
+    dtype = choose("dtype", cfg.dtype, DTYPES)
+    check_positive(cfg, *POSITIVE)
+    if cfg.prompts_per_step % cfg.micro_batches:
+        raise InputError(
+            f"--micro-batches {cfg.micro_batches} does not divide --prompts-per-step {cfg.prompts_per_step}: "
+            "choose a divisor"
+        )
     console.print(f"loading {cfg.model} and {cfg.task}")
-    config, params, tokenizer = load_model(cfg.model)
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
+    config, params, tokenizer = load_model(cfg.model)
     validation, train = task.train[: cfg.eval_problems], task.train[cfg.eval_problems :]
     test = task.test[: cfg.eval_problems]
 
     # What is compiled: the sampler, the update and, with a KL term, the scores of the initial model.
-    model = Transformer(config, jnp.dtype(cfg.dtype), cfg.remat)
+    model = Transformer(config, dtype, cfg.remat)
     optimizer = make_optimizer(cfg.learning_rate, warmup_steps=cfg.warmup_steps, max_norm=cfg.max_grad_norm)
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.top_p, cfg.min_p)
     limits = {"max_tokens": cfg.max_tokens, "stop_ids": tokenizer.stop_ids}
     sample = jax.jit(partial(generate, decoder=TransformerDecoder(model), sampling=sampling, **limits))
     step = partial(grpo_update, model=model, algorithm=algorithm, optimizer=optimizer, temperature=cfg.temperature)
     update = jax.jit(partial(step, micro_batches=cfg.micro_batches), donate_argnums=0)
-    score = jax.jit(
-        partial(score_completions, jax.tree.map(jnp.copy, params), model=model, temperature=cfg.temperature)
-    )
-    reference = (lambda r: score(r.prompts, r.tokens, r.mask).logps) if cfg.kl_weight else None
+    reference = None
+    if cfg.kl_weight:  # scores of a copy of the initial parameters: the update takes over the originals
+        score = jax.jit(partial(score_completions, model=model, temperature=cfg.temperature))
+        reference = partial(score, jax.tree.map(jnp.copy, params))
 
-    policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem)), sample, tokenizer)
+    policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     check_lengths([policy.encode(problem) for problem in task.train + test], cfg.max_tokens, config.context)
     measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, batch=cfg.prompts_per_step)
     measure = partial(measure, key=jax.random.key(cfg.seed))

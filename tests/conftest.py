@@ -6,6 +6,9 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+# Compiling takes most of the suite's time; level 0 halves it and computes the same functions.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 hook = jaxtyping.install_import_hook("jaxreason", "beartype.beartype")
 
 

@@ -1,11 +1,12 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import choose, main, parse
+from jaxreason.runs.cli import check_positive, choose, main, parse
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder, write_json
 
 __all__ = [
     "RunFolder",
+    "check_positive",
     "choose",
     "main",
     "parse",

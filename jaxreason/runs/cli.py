@@ -42,6 +42,13 @@ def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
     return options[name]
 
 
+def check_positive(config: Any, *names: str) -> None:
+    """Refuses a field of `config` that is zero or less."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(config, name)} must be positive")
+
+
 def main(run: Callable[[Any], Any], config: type[Config], description: str | None = None) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
     try:

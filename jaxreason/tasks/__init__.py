@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxreason.errors import InputError
 from jaxreason.tasks import gsm8k, math500, mawps, svamp
+from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import number_text, read, rows, split_by_hash
 from jaxreason.tasks.problem import Problem, Task, messages
 
@@ -47,4 +48,4 @@ def own_task(path: Path) -> Task:
     train, test = split_by_hash(problems)
     if not (train and test):
         raise InputError(f"{path} splits into {len(train)} training and {len(test)} test problems; add problems")
-    return Task(path.stem, train, test, gsm8k.INSTRUCTION)
+    return Task(path.stem, train, test, gsm8k.INSTRUCTION, GRADE_SCHOOL)

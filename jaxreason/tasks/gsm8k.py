@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import File, content, rows
 from jaxreason.tasks.problem import Problem, Task
 
@@ -37,4 +38,4 @@ def load(data: str | Path | None) -> Task:
         ]
         for file in (TRAIN, TEST)
     )
-    return Task("gsm8k", train, test, INSTRUCTION)
+    return Task("gsm8k", train, test, INSTRUCTION, GRADE_SCHOOL)

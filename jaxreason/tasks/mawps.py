@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import File, content, number_text, rows, split_by_hash
 from jaxreason.tasks.gsm8k import INSTRUCTION
 from jaxreason.tasks.problem import Problem, Task
@@ -28,4 +29,4 @@ def load(data: str | Path | None) -> Task:
         Problem(question=row["input"].strip(), answer=answer_text(row["target"]), solution="", index=index)
         for index, row in rows(content(FILE, data), FILE.path, {"input": (str,), "target": (int, float)})
     ]
-    return Task("mawps", *split_by_hash(problems), INSTRUCTION)
+    return Task("mawps", *split_by_hash(problems), INSTRUCTION, GRADE_SCHOOL)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jaxreason.errors import InputError
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -22,8 +24,23 @@ class Task(NamedTuple):
     """Held out: shares no question text with `train` wherever this library makes the split."""
     instruction: str
     """One sentence that tells the model how to state its answer."""
+    examples: tuple[Problem, ...] = ()
+    """Worked examples for few-shot prompts, their solutions stated as the instruction asks."""
 
 
-def messages(task: Task, problem: Problem) -> list[dict[str, str]]:
-    """One user turn: the question, then the instruction. Chat templates and plain prompts start from this."""
-    return [{"role": "user", "content": f"{problem.question}\n\n{task.instruction}"}]
+def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str]]:
+    """The question with the instruction; or, after `shots` worked examples that show how to answer, the question alone.
+
+    Chat templates and plain prompts start from this.
+    """
+    if shots > len(task.examples):
+        raise InputError(f"{shots} shots are more than the {len(task.examples)} worked examples of {task.name}")
+    if not shots:
+        return [{"role": "user", "content": f"{problem.question}\n\n{task.instruction}"}]
+    turns = [(e.question, e.solution) for e in task.examples[:shots]]
+    shown = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return [*shown, {"role": "user", "content": problem.question}]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import File, content, number_text, rows, split_by_hash
 from jaxreason.tasks.gsm8k import INSTRUCTION
 from jaxreason.tasks.problem import Problem, Task
@@ -31,4 +32,4 @@ def load(data: str | Path | None) -> Task:
         )
         for index, row in rows(content(FILE, data), FILE.path, fields)
     ]
-    return Task("svamp", *split_by_hash(problems), INSTRUCTION)
+    return Task("svamp", *split_by_hash(problems), INSTRUCTION, GRADE_SCHOOL)

@@ -124,7 +124,7 @@ def grpo_update(
         "kl": statistics.kl / tokens,
         "entropy": statistics.entropy / tokens,
         "clip_share": statistics.clipped / tokens,
-        "grad_norm": optax.global_norm(grads),
+        "grad_norm": optax.tree.norm(grads),
         "logp_difference_mean": statistics.mismatch / tokens,
         "logp_difference_max": statistics.worst,
         "skipped_updates": skipped_updates(state),

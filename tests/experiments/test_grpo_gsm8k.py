@@ -1,0 +1,166 @@
+"""The main job as a person runs it: what it leaves behind, what survives a kill, what it says to bad input."""
+
+import json
+import random
+import shutil
+import signal
+import struct
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from tests.experiments.conftest import Experiment
+
+SIZES = ["--prompts-per-step", "2", "--groups", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
+SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
+DETERMINISTIC = {"seconds_sampling", "seconds_rewards", "seconds_update", "tokens_per_second"}
+
+LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "constant_groups_share", "length_mean", "tokens"}
+LOGGED |= {"truncated_share", "loss", "kl", "entropy", "clip_share", "grad_norm", "skipped_updates"}
+LOGGED |= {"logp_difference_mean", "logp_difference_max"} | DETERMINISTIC
+
+
+def experiment(model: Path, task: Path, folder: Path, *flags: str) -> Experiment:
+    return Experiment("grpo_gsm8k.py", folder, "--model", str(model), "--task", str(task), *SIZES, *flags)
+
+
+def rows(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def timeless(metrics: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if "seconds" not in k and k != "tokens_per_second"} for row in metrics]
+
+
+def final_parameters(folder: Path, step: int) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(ocp.load(folder / "checkpoints" / str(step) / "state"))]
+
+
+def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
+    flags = ["--steps", "3", "--eval-every", "2", "--kl-weight", "0.1", "--inner-updates", "2", "--micro-batches", "2"]
+    run = experiment(model, task, tmp_path / "run", *flags)
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    folder = run.folder
+    metrics = rows(folder / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [1, 2, 3]
+    assert set(metrics[0]) == LOGGED
+    assert metrics[1]["validation_n"] == 4
+    assert metrics[0]["logp_difference_max"] > 0  # measured at the second inner update, so the policy has moved
+    assert all(row["kl"] > 0 for row in metrics)
+    assert [len(rows(folder / "samples.jsonl")), sum(row["tokens"] for row in metrics)] == [
+        24,
+        sum(row["tokens"] for row in rows(folder / "samples.jsonl")),
+    ]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["before"].keys() == summary["after"].keys() >= {"pass@1", "se", "lenient_pass@1", "n", "maj@2"}
+    assert {"wall_seconds", "tokens"} <= summary.keys()
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert sorted(f.name for f in (folder / "checkpoints").iterdir()) == ["2", "3"]
+
+    longer = experiment(model, task, tmp_path / "run", *flags).run("--steps", "4")
+    assert longer.returncode == 0, longer.stderr
+    assert [row["step"] for row in rows(folder / "metrics.jsonl")] == [1, 2, 3, 4]
+    other = experiment(model, task, tmp_path / "run", *flags).run("--seed", "1")
+    assert other.returncode == 2
+    assert "seed = 0, not 1: choose another --out" in other.stderr
+
+
+def test_ten_kills_leave_no_trace(model, task, tmp_path):
+    """SIGKILL at random moments of starting, compiling, stepping and saving; then every number equals, bit for bit."""
+    steps = 40
+    flags = ["--steps", str(steps), "--save-every", "4", "--eval-every", "16"]
+    whole = experiment(model, task, tmp_path / "whole", *flags)
+    assert whole.run().returncode == 0
+    chance = random.Random(0)
+    killed = experiment(model, task, tmp_path / "killed", *flags)
+    log, kills = killed.folder / "metrics.jsonl", 0
+    while kills < 10:
+        process, before = killed.start(), log.read_text() if log.exists() else ""
+        if kills % 3:  # two of three kills fall between the first new step and a second later
+            while process.poll() is None and (log.read_text() if log.exists() else "") in (before, ""):
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.0, 1.0))
+        else:
+            time.sleep(chance.uniform(0.5, 6.0))
+        assert process.poll() is None, "finished before it could be killed: raise the number of steps"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    done = killed.run()
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(*(final_parameters(r.folder, steps) for r in (killed, whole)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert timeless(rows(log)) == timeless(rows(whole.folder / "metrics.jsonl"))
+    for name in ("samples.jsonl", "config.json", "before.json"):
+        ours, theirs = ((r.folder / name).read_text() for r in (killed, whole))
+        assert name == "before.json" or ours.replace("/killed", "/whole") == theirs
+    before, after = (json.loads((r.folder / "after.json").read_text())["samples"] for r in (killed, whole))
+    assert before == after
+
+
+def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
+    run = experiment(model, task, tmp_path / "run", "--steps", "1000", "--save-every", "2")
+    process = run.start()
+    while not (run.folder / "checkpoints" / "2").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1] == "stopped: run the same command to go on from the last complete checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--stesp", "3"], "unknown argument '--stesp', the closest flag is --steps"),
+        (["--steps", "three"], "argument --steps: invalid int value: 'three'"),
+        (["--algorithm", "gppo"], "--algorithm 'gppo' is unknown, the closest is 'grpo'"),
+        (["--model", "smollm2-136m"], "model 'smollm2-136m' is not known; give an alias"),
+        (["--task", "gsmk"], "no task is called 'gsmk', the closest is 'gsm8k'"),
+        (["--task", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--data", "nowhere", "--task", "gsm8k"], "nowhere"),
+        (["--max-tokens", "500"], "more than the model's context of 512: shorten the prompt or lower --max-tokens"),
+        (["--micro-batches", "3"], "--micro-batches 3 does not divide --prompts-per-step 2"),
+        (["--temperature", "0"], "--temperature 0.0 must be positive"),
+        (["--groups", "0"], "--groups 0 must be positive"),
+        (["--dtype", "float7"], "--dtype 'float7' is unknown"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line(model, task, tmp_path, flags, message):
+    failed = experiment(model, task, tmp_path / "run").run(*flags)
+    assert failed.returncode == 2
+    assert message in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_files_are_named_in_one_line(model, task, tmp_path):
+    """A tensor file cut short; a line that is no JSON; a run folder without space."""
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    torn = tmp_path / "torn.jsonl"
+    torn.write_text(task.read_text() + '{"question": "1+1?", "ans')
+    lacking = tmp_path / "lacking.jsonl"
+    lacking.write_text(task.read_text() + '{"question": "1+1?"}\n')
+    gguf = tmp_path / "cut.gguf"
+    gguf.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 5, 5))
+    for arguments, parts in [
+        ([broken, task], ["model.safetensors"]),
+        ([gguf, task], ["cut.gguf"]),
+        ([model, torn], ["torn.jsonl", "81"]),
+        ([model, lacking], ["lacking.jsonl", "81", "answer"]),
+    ]:
+        failed = experiment(*arguments, tmp_path / "run").run()
+        assert failed.returncode == 2
+        assert len(failed.stderr.strip().splitlines()) == 1
+        assert all(part in failed.stderr for part in parts), failed.stderr

@@ -1,0 +1,93 @@
+"""Losses by hand, and the estimators of KL against the enumerated truth."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreason.objectives.advantages import constant_groups, group_centred, group_normalised
+from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
+from jaxreason.objectives.surrogates import clipped, k1, k2, k3
+
+
+def test_advantages_by_hand():
+    rewards = jnp.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
+    # mean 1/4, deviations 3/4 and -1/4, variance (9 + 3) / 16 / 3 = 1/4, so the standard deviation is 1/2
+    np.testing.assert_allclose(group_normalised(rewards)[0], np.array([0.75, -0.25, -0.25, -0.25]) / 0.5001, rtol=1e-6)
+    np.testing.assert_array_equal(group_normalised(rewards)[1], 0.0)
+    np.testing.assert_allclose(group_centred(rewards)[0], [0.75, -0.25, -0.25, -0.25])
+    np.testing.assert_array_equal(constant_groups(rewards), [False, True])
+
+
+def test_a_group_of_one_has_no_advantage():
+    np.testing.assert_array_equal(group_normalised(jnp.array([[3.0]])), [[0.0]])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope"),
+    [
+        (1.1, 2.0, -2.2, -2.2),  # inside: -r A, and d/dlogp of it is itself
+        (1.5, 2.0, -2.6, 0.0),  # already raised enough: clipped at 1.3, no gradient
+        (0.5, 2.0, -1.0, -1.0),  # a good token that fell: pulled back
+        (1.5, -2.0, 3.0, 3.0),  # a bad token that rose: pushed down, never clipped
+        (0.5, -2.0, 1.6, 0.0),  # already lowered enough: clipped at 0.8
+    ],
+)
+def test_clipped_surrogate_by_hand(ratio, advantage, loss, slope):
+    def value(logp):
+        return clipped(logp.reshape(1, 1, 1), jnp.zeros((1, 1, 1)), jnp.full((1, 1), advantage), low=0.2, high=0.3)
+
+    logp = jnp.log(jnp.array(ratio))
+    np.testing.assert_allclose(value(logp).loss[0, 0, 0], loss, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(lambda x: value(x).loss.sum())(logp), slope, rtol=1e-6)
+    assert bool(value(logp).clipped[0, 0, 0]) == (slope == 0)
+
+
+def test_an_absurd_ratio_stays_finite():
+    loss = clipped(jnp.full((1, 1, 1), 0.0), jnp.full((1, 1, 1), -1e4), jnp.array([[-1.0]])).loss
+    np.testing.assert_allclose(loss, np.exp(20), rtol=1e-5)
+
+
+def test_aggregations_by_hand():
+    mask = jnp.array([[[1, 1, 0, 0], [1, 0, 0, 0]], [[1, 1, 1, 0], [0, 0, 0, 0]]], bool)  # 2, 1, 3 and no tokens
+    np.testing.assert_allclose(sequence_mean(mask)[:, :, 0], [[1 / 6, 1 / 3], [1 / 9, 0]], rtol=1e-6)
+    np.testing.assert_allclose(token_mean(mask)[0, 0], [1 / 6, 1 / 6, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(fixed_length(mask)[0, 0], [1 / 12, 1 / 12, 0, 0], rtol=1e-6)
+    for aggregate in (sequence_mean, token_mean):
+        np.testing.assert_allclose(aggregate(mask).sum(), 1.0, rtol=1e-6)
+    for aggregate in (sequence_mean, token_mean, fixed_length):
+        np.testing.assert_array_equal(aggregate(jnp.zeros((1, 2, 3), bool)), 0.0)
+        np.testing.assert_array_equal(aggregate(mask)[~mask], 0.0)
+
+
+LOGITS, REFERENCE = jnp.array([0.3, -0.5, 1.2]), jnp.log(jnp.array([0.5, 0.3, 0.2]))
+
+
+def enumerated(estimator, logits):
+    """Expectation over the policy's own samples: value, and gradient with the samples held fixed."""
+    policy = jax.lax.stop_gradient(jax.nn.softmax(logits))
+    return jnp.sum(policy * estimator(jax.nn.log_softmax(logits), REFERENCE))
+
+
+def forward_kl(logits):
+    return jnp.sum(jnp.exp(REFERENCE) * (REFERENCE - jax.nn.log_softmax(logits)))
+
+
+def reverse_kl(logits):
+    return jnp.sum(jax.nn.softmax(logits) * (jax.nn.log_softmax(logits) - REFERENCE))
+
+
+def test_values_of_the_kl_estimators():
+    for estimator in (k1, k3):
+        np.testing.assert_allclose(enumerated(estimator, LOGITS), reverse_kl(LOGITS), rtol=1e-5)
+    assert float(k3(jnp.array([-1.0, -2.0]), jnp.array([-3.0, -1.5])).min()) > 0
+    np.testing.assert_allclose(k2(jnp.array(-1.0), jnp.array(-3.0)), 2.0)
+
+
+def test_gradients_of_the_kl_estimators_are_what_their_docstrings_say():
+    gradient = jax.grad(partial(enumerated, k2))(LOGITS)
+    np.testing.assert_allclose(gradient, jax.grad(reverse_kl)(LOGITS), atol=1e-6)
+    np.testing.assert_allclose(jax.grad(partial(enumerated, k3))(LOGITS), jax.grad(forward_kl)(LOGITS), atol=1e-6)
+    np.testing.assert_allclose(jax.grad(partial(enumerated, k1))(LOGITS), np.zeros(3), atol=1e-6)
