@@ -17,12 +17,11 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from jaxreason.errors import InputError
-from jaxreason.evaluation import before_after, evaluate, one_line, plot_training
-from jaxreason.models import Transformer, load_model, score_completions
+from jaxreason.evaluation import evaluate, one_line
+from jaxreason.models import Transformer, load_model, save_folder, score_completions
 from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
-from jaxreason.runs import RunFolder, check_positive, choose, main, show_progress, write_json
+from jaxreason.runs import RunFolder, check_divides, check_positive, choose, conclude, main, show_progress
 from jaxreason.sampling import Policy, Sampling, TransformerDecoder, check_lengths, generate
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
@@ -48,7 +47,7 @@ class Config:
     smoke: bool = False  # shrink everything to a minute
 
     algorithm: str = "grpo"  # grpo, dr_grpo or dapo
-    reward: str = "lenient"  # lenient: the last number counts where no answer is marked; strict: it must be marked
+    reward: str = "lenient"  # lenient: the last number counts where no answer is marked; strict: it must be
     prompts_per_step: int = 4
     groups: int = 8  # completions per prompt
     max_tokens: int = 128  # longest completion
@@ -69,6 +68,7 @@ class Config:
     eval_samples: int = 4
     eval_every: int = 50  # steps between evaluations on training problems set aside; the best checkpoint is kept
     save_every: int = 10
+    export: bool = False  # write the trained model to OUT/model, a folder that transformers loads
 
 
 def run(cfg: Config) -> dict:
@@ -78,11 +78,7 @@ def run(cfg: Config) -> dict:
     reward = choose("reward", cfg.reward, REWARDS)
     dtype = choose("dtype", cfg.dtype, DTYPES)
     check_positive(cfg, *POSITIVE)
-    if cfg.prompts_per_step % cfg.micro_batches:
-        raise InputError(
-            f"--micro-batches {cfg.micro_batches} does not divide --prompts-per-step {cfg.prompts_per_step}: "
-            "choose a divisor"
-        )
+    check_divides(cfg, "micro_batches", "prompts_per_step")
     console.print(f"loading {cfg.model} and {cfg.task}")
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
@@ -107,19 +103,18 @@ def run(cfg: Config) -> dict:
     measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, batch=cfg.prompts_per_step)
     measure = partial(measure, key=jax.random.key(cfg.seed))
 
-    name = f"{Path(cfg.model).name}-{Path(cfg.task).stem}-{cfg.seed}"
-    folder = RunFolder(Path(cfg.out or f"runs/grpo_gsm8k/{name}"), asdict(cfg))
+    name = f"runs/grpo_gsm8k/{Path(cfg.model).name}-{Path(cfg.task).stem}-{cfg.seed}"
+    folder = RunFolder(Path(cfg.out or name), asdict(cfg))
     before = folder.remember("before.json", lambda: measure(params, test)._asdict())
     console.print(f"before: {one_line(before['summary'])}")
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
         state = checkpoints.restore_or(init_state(params, optimizer, cfg.seed))
         folder.resume(int(state.step))
+        sizes = {"steps": cfg.steps, "prompts_per_step": cfg.prompts_per_step, "groups": cfg.groups}
         steps = grpo_steps(
             state,
             train,
-            steps=cfg.steps,
-            prompts_per_step=cfg.prompts_per_step,
-            groups=cfg.groups,
+            **sizes,
             policy=policy,
             reward=reward,
             graders=REWARDS,
@@ -138,20 +133,11 @@ def run(cfg: Config) -> dict:
             if metrics["step"] % cfg.save_every == 0 or metrics["step"] == cfg.steps or score is not None:
                 checkpoints.save(state, score=score)
 
+    if cfg.export:
+        save_folder(folder.path / "model", state.params, config, tokenizer)
     after = measure(state.params, test)
-    history = folder.metrics()
-    plot_training(history, folder.path / "training.png", title=f"GRPO: {cfg.model} on {cfg.task}")
-    summary = {
-        "before": before["summary"],
-        "after": after.summary,
-        "wall_seconds": time.perf_counter() - begin,
-        "tokens": sum(row["tokens"] for row in history),
-    }
-    write_json(folder.path / "after.json", after._asdict())
-    write_json(folder.path / "summary.json", summary)
-    console.print(before_after(before["summary"], after.summary))
-    console.print(f"everything of this run: {folder.path}")
-    return summary
+    title = f"GRPO: {cfg.model} on {cfg.task}"
+    return conclude(folder, before, after, title=title, begin=begin, console=console)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
 """Shape annotations are verified in every test: the import hook below checks each annotated call."""
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
 import pytest
+import tokenizers
 
 # Compiling takes most of the suite's time; level 0 halves it and computes the same functions.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Two devices are there for the tests of data parallelism; everything else runs on the first.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=2")
 
 hook = jaxtyping.install_import_hook("jaxreason", "beartype.beartype")
+
+from jaxreason.models.load import save_folder  # noqa: E402 -- after the hook
+from jaxreason.text.tokenizer import HuggingFace, Tokenizer  # noqa: E402
+from tests.models.families import TINY, tiny_params  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +27,27 @@ def data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("JAXREASON_DATA names no folder with the problem sets")
     return Path(folder)
+
+
+CHARACTERS = "0123456789# \n.+?abcdefghiklmno"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A folder with a random one-layer model that reads and writes single characters, mostly digits."""
+    folder = tmp_path_factory.mktemp("models") / "random"
+    vocabulary = {"<eos>": 0, **{c: i + 1 for i, c in enumerate(CHARACTERS)}}
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="a"))
+    tokenizer = Tokenizer(HuggingFace(backend), {"eos_token": "<eos>"}, add_bos=False, stop_ids=(0,))
+    config = replace(TINY["llama"], layers=1, context=512, vocab=len(vocabulary))
+    save_folder(folder, tiny_params(config, seed=0), config, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory) -> Path:
+    """Sums below twenty, as anyone's own `.jsonl` file."""
+    file = tmp_path_factory.mktemp("tasks") / "sums.jsonl"
+    rows = [{"question": f"{a}+{b}?", "answer": f"#### {a + b}"} for a in range(8) for b in range(10)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file

@@ -1,13 +1,16 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import check_positive, choose, main, parse
+from jaxreason.runs.cli import check_divides, check_positive, choose, main, parse
+from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder, write_json
 
 __all__ = [
     "RunFolder",
+    "check_divides",
     "check_positive",
     "choose",
+    "conclude",
     "main",
     "parse",
     "show_progress",

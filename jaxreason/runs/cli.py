@@ -1,5 +1,6 @@
 """A dataclass becomes the command line; what goes wrong becomes one line and a non-zero exit."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -49,6 +50,14 @@ def check_positive(config: Any, *names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} {getattr(config, name)} must be positive")
 
 
+def check_divides(config: Any, part: str, whole: str) -> None:
+    """Refuses a field `part` that does not divide the field `whole`."""
+    small, large = getattr(config, part), getattr(config, whole)
+    if large % small:
+        flags = [f"--{name.replace('_', '-')}" for name in (part, whole)]
+        raise InputError(f"{flags[0]} {small} does not divide {flags[1]} {large}: choose a divisor")
+
+
 def main(run: Callable[[Any], Any], config: type[Config], description: str | None = None) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
     try:
@@ -58,7 +67,8 @@ def main(run: Callable[[Any], Any], config: type[Config], description: str | Non
     except OSError as error:
         _leave(1, f"error: {error.strerror or error}: {error.filename or ''}; free or fix it and run the same command")
     except KeyboardInterrupt:
-        _leave(130, "stopped: run the same command to go on from the last complete checkpoint")
+        print("stopped: run the same command to go on from the last complete checkpoint", file=sys.stderr, flush=True)
+        os._exit(130)  # at once: threads of a save that was interrupted would print over this line
     sys.exit(0)
 
 

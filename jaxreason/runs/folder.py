@@ -23,9 +23,15 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
+EXTENDABLE = ("steps", "data", "out", "export")
+
+
 class RunFolder:
-    def __init__(self, path: Path, config: dict[str, Any], *, extendable: Iterable[str] = ("steps",)):
-        """Opens `path` for `config`; a folder made with another config is refused, apart from `extendable` fields."""
+    def __init__(
+        self, path: Path, config: dict[str, Any], *, extendable: Iterable[str] = ("steps", "data", "out", "export")
+    ):
+        """Opens `path` for `config`; a folder made with another config is refused, apart from `extendable` fields,
+        which change how far a run goes or where its files are, but no number in it."""
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         made_with = path / "config.json"

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxreason.sampling.decoder import Decoder, State
@@ -20,9 +21,9 @@ class _Loop(NamedTuple):
     state: State
 
 
-def row_keys(key: Key[Array, ""], indices: Int[Array, "P"], groups: int) -> Key[Array, "P G"]:
+def row_keys(key: Key[Array, ""], indices: Int[Array | np.ndarray, "P"], groups: int) -> Key[Array, "P G"]:
     """One key a row from the problem's own index, so a row's text does not depend on its neighbours or their order."""
-    per_problem = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+    per_problem = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(indices))
     return jax.vmap(lambda k: jax.random.split(k, groups))(per_problem)
 
 

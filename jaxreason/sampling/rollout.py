@@ -56,7 +56,7 @@ def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
     tokens, lengths = np.asarray(rollouts.tokens), np.asarray(rollouts.lengths)
     lengths = lengths - ~np.asarray(rollouts.truncated)  # a completion that was not cut ends in its stop token
 
-    def text(row: np.ndarray, length: int) -> str:
+    def text(row: np.ndarray, length: np.integer) -> str:
         row = row[:length]  # embeddings are often padded past the vocabulary; such an id has no text
         return tokenizer.decode(row[row < tokenizer.vocab_size].tolist())
 

@@ -37,10 +37,7 @@ def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str
         raise InputError(f"{shots} shots are more than the {len(task.examples)} worked examples of {task.name}")
     if not shots:
         return [{"role": "user", "content": f"{problem.question}\n\n{task.instruction}"}]
-    turns = [(e.question, e.solution) for e in task.examples[:shots]]
-    shown = [
-        {"role": role, "content": text}
-        for turn in turns
-        for role, text in zip(("user", "assistant"), turn, strict=True)
-    ]
-    return [*shown, {"role": "user", "content": problem.question}]
+    turns = []
+    for example in task.examples[:shots]:
+        turns += [("user", example.question), ("assistant", example.solution)]
+    return [{"role": role, "content": content} for role, content in [*turns, ("user", problem.question)]]

@@ -17,8 +17,9 @@ def _bare(state: TrainState) -> TrainState:
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def _root(error: BaseException) -> BaseException:
-    return _root(error.__cause__) if error.__cause__ else error
+def _cause(error: BaseException) -> str:
+    """The first line of the error that began a chain of them."""
+    return _cause(error.__cause__) if error.__cause__ else (str(error).strip() or repr(error)).splitlines()[0][:200]
 
 
 class Checkpoints:
@@ -74,20 +75,26 @@ class Checkpoints:
         try:
             state = self._orbax.load(step, jax.tree.map(ocp.arrays.to_shape_dtype_struct, _bare(like)))
         except Exception as error:  # orbax and tensorstore raise many kinds for one cause: the files are not whole
-            cause = str(_root(error)).strip().splitlines()[0][:200]
             raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read ({cause}); delete that folder to go on from an "
+                f"checkpoint {self.folder / str(step)} cannot be read ({_cause(error)}); delete that folder to go on from an "
                 f"earlier one (complete: {self.steps()})"
             ) from error
         return state._replace(key=jax.random.wrap_key_data(state.key))
 
     def wait(self) -> None:
         """Until everything is on disk."""
-        self._orbax.wait()
+        try:
+            self._orbax.wait()
+        except Exception as error:  # whatever the writing threads met: a full disk, a vanished folder
+            raise InputError(
+                f"a checkpoint could not be written to {self.folder} ({_cause(error)}); mend that and run the same "
+                f"command (complete: {self.steps() or 'none'})"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception) -> None:
         """Waits for the last save, also when the run was interrupted."""
+        self.wait()
         self._orbax.close()

@@ -77,7 +77,7 @@ def grpo_steps(
         grades = {name: grade(completions, chosen, grader) for name, grader in graders.items()}
         graded = time.perf_counter()
         reference_logps = reference and reference(rollouts.prompts, rollouts.tokens, rollouts.mask).logps
-        batch = prepare(rollouts, jnp.asarray(rewards), algorithm, reference_logps)
+        batch = prepare(rollouts, rewards, algorithm, reference_logps)
         for _ in range(inner_updates):
             state, metrics = update(state, batch)
         state = state._replace(
@@ -91,7 +91,7 @@ def grpo_steps(
             "step": step + 1,
             "reward_mean": float(rewards.mean()),
             **{f"{name}_share": float(values.mean()) for name, values in grades.items()},
-            "constant_groups_share": float(np.mean(constant_groups(rewards))),
+            "constant_groups_share": float(np.mean(constant_groups(jnp.asarray(rewards)))),
             "length_mean": float(lengths.mean()),
             "tokens": int(lengths.sum()),
             "truncated_share": float(np.mean(rollouts.truncated)),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -45,11 +46,12 @@ def add(a: TokenStatistics, b: TokenStatistics) -> TokenStatistics:
 
 def prepare(
     rollouts: Rollouts,
-    rewards: Float[Array, "P G"],
+    rewards: Float[Array | np.ndarray, "P G"],
     algorithm: Algorithm,
     reference_logps: Float[Array, "P G T"] | None = None,
 ) -> Batch:
     """Advantages and token weights, from the whole batch."""
+    rewards = jnp.asarray(rewards)
     kept = jnp.ones(rewards.shape, bool)
     if algorithm.drop_truncated:
         kept &= ~rollouts.truncated

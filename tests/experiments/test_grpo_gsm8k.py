@@ -11,9 +11,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 
-from tests.experiments.conftest import Experiment
+from jaxreason.models.load import load_folder
+from jaxreason.training.checkpoint import Checkpoints
+from jaxreason.training.state import init_state, make_optimizer
+from tests.experiments.harness import Experiment
 
 SIZES = ["--prompts-per-step", "2", "--groups", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
 SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
@@ -36,12 +38,29 @@ def timeless(metrics: list[dict]) -> list[dict]:
     return [{k: v for k, v in row.items() if "seconds" not in k and k != "tokens_per_second"} for row in metrics]
 
 
-def final_parameters(folder: Path, step: int) -> list[np.ndarray]:
-    return [np.asarray(x) for x in jax.tree.leaves(ocp.load(folder / "checkpoints" / str(step) / "state"))]
+def final_state(model: Path, folder: Path, step: int) -> list[np.ndarray]:
+    like = init_state(load_folder(model).params, make_optimizer(warmup_steps=5), seed=0)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        state = checkpoints.restore(step, like=like)
+    return [np.asarray(x) for x in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
 
 
 def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
-    flags = ["--steps", "3", "--eval-every", "2", "--kl-weight", "0.1", "--inner-updates", "2", "--micro-batches", "2"]
+    flags = [
+        "--steps",
+        "3",
+        "--eval-every",
+        "2",
+        "--export",
+        "--shots",
+        "1",
+        "--kl-weight",
+        "0.1",
+        "--inner-updates",
+        "2",
+        "--micro-batches",
+        "2",
+    ]
     run = experiment(model, task, tmp_path / "run", *flags)
     done = run.run()
     assert done.returncode == 0, done.stderr
@@ -62,6 +81,8 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
     assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
     assert list(folder.glob("events.out.tfevents.*"))
     assert sorted(f.name for f in (folder / "checkpoints").iterdir()) == ["2", "3"]
+    trained = load_folder(folder / "model").params["model"]["norm"]["weight"]
+    assert (trained != load_folder(model).params["model"]["norm"]["weight"]).any()
 
     longer = experiment(model, task, tmp_path / "run", *flags).run("--steps", "4")
     assert longer.returncode == 0, longer.stderr
@@ -94,7 +115,7 @@ def test_ten_kills_leave_no_trace(model, task, tmp_path):
         kills += 1
     done = killed.run()
     assert done.returncode == 0, done.stderr
-    for ours, theirs in zip(*(final_parameters(r.folder, steps) for r in (killed, whole)), strict=True):
+    for ours, theirs in zip(*(final_state(model, r.folder, steps) for r in (killed, whole)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert timeless(rows(log)) == timeless(rows(whole.folder / "metrics.jsonl"))
     for name in ("samples.jsonl", "config.json", "before.json"):

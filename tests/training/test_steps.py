@@ -93,6 +93,19 @@ def test_micro_batches_have_the_whole_batchs_gradient(aggregate):
     assert_trees_close(jax.tree.map(lambda *gs: sum(gs), *parts), gradient(batch, algorithm), rtol=1e-5)
 
 
+def test_two_devices_under_pmap_make_the_same_step_as_one():
+    batch = prepare(rollouts(), REWARDS, GRPO)
+    one, metrics = step(batch)
+    optimizer = make_optimizer(3e-3)
+    update = partial(grpo_update, model=MODEL, algorithm=GRPO, optimizer=optimizer, axis_name="data")
+    halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch)
+    both, both_metrics = jax.pmap(update, axis_name="data", in_axes=(None, 0))(init_state(PARAMS, optimizer, 0), halves)
+    for name in metrics:
+        np.testing.assert_allclose(both_metrics[name], [metrics[name]] * 2, rtol=1e-4, atol=1e-6, err_msg=name)
+    for device in (0, 1):
+        assert_trees_close(jax.tree.map(lambda x, d=device: x[d], both.params), one.params, rtol=1e-4)
+
+
 def test_masked_tokens_equal_a_batch_without_them():
     batch = rollouts()
     shorter = batch._replace(mask=batch.mask & (jnp.arange(T) < 3), truncated=jnp.zeros((P, G), bool))

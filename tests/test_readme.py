@@ -1,0 +1,33 @@
+"""The README's commands and its library example do what they say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_library_example_runs(model, task, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert '"smollm2-135m"' in code and '"gsm8k"' in code
+    code = code.replace('"smollm2-135m"', repr(str(model))).replace('"gsm8k"', repr(str(task)))
+    exec(compile(code, "README.md", "exec"), {})
+    reward, grad_norm = map(float, capsys.readouterr().out.split())
+    assert 0 <= reward <= 1 and grad_norm >= 0
+
+
+def test_every_flag_of_the_readme_exists():
+    help_text = subprocess.run(
+        [sys.executable, ROOT / "experiments" / "grpo_gsm8k.py", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    flags = set(re.findall(r"(--[a-z][a-z-]+)", README)) - {"--no-deps"}
+    assert flags and not {flag for flag in flags if flag not in help_text}
+
+
+@pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/  ", README, flags=re.M))
+def test_every_folder_of_the_readme_exists(folder):
+    assert (ROOT / "jaxreason" / folder / "__init__.py").exists()
