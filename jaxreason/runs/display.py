@@ -20,7 +20,8 @@ def show_progress(results: Iterable[StepResult], done: int, total: int, console:
                 f"lenient {m['lenient_share']:.3f}  constant groups {m['constant_groups_share']:.2f}  "
                 f"length {m['length_mean']:5.1f}  entropy {m['entropy']:.2f}  grad {m['grad_norm']:.2f}  "
                 f"{m['tokens_per_second']:.0f} tokens/s  "
-                f"{m['seconds_sampling']:.1f} + {m['seconds_rewards']:.1f} + {m['seconds_update']:.1f} s"
+                f"{m['seconds_sampling']:.1f} + {m['seconds_rewards']:.1f} + {m['seconds_update']:.1f} s",
+                soft_wrap=True,
             )
             yield result
             progress.update(task, completed=m["step"])

@@ -51,7 +51,7 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise InputError(
-                f"checkpoint of {needed / 1e9:.1f} GB does not fit: {free / 1e9:.1f} GB free at {self.folder}; free "
+                f"checkpoint of {needed / 1e6:.1f} MB does not fit: {free / 1e6:.1f} MB free at {self.folder}; free "
                 f"some space or choose another --out (complete checkpoints: {self.steps() or 'none'})"
             )
         self._orbax.save_async(step, _bare(state), metrics=None if score is None else {"score": score})
@@ -76,8 +76,8 @@ class Checkpoints:
             state = self._orbax.load(step, jax.tree.map(ocp.arrays.to_shape_dtype_struct, _bare(like)))
         except Exception as error:  # orbax and tensorstore raise many kinds for one cause: the files are not whole
             raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read ({_cause(error)}); delete that folder to go on from an "
-                f"earlier one (complete: {self.steps()})"
+                f"checkpoint {self.folder / str(step)} cannot be read ({_cause(error)}); delete that folder to go on "
+                f"from an earlier one (complete: {self.steps()})"
             ) from error
         return state._replace(key=jax.random.wrap_key_data(state.key))
 

@@ -70,6 +70,6 @@ def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
         checkpoints.save(state(1))
         checkpoints.wait()
         monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100}))
-        with pytest.raises(InputError, match=r"does not fit: 0.0 GB free .*complete checkpoints: \[1\]"):
+        with pytest.raises(InputError, match=r"does not fit: 0.0 MB free .*complete checkpoints: \[1\]"):
             checkpoints.save(state(2))
         assert checkpoints.steps() == [1]
