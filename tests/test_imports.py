@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreason"
-ORDER = ["errors", "types", "tasks", "models/rope", "models/config", "models/transformer", "models/scoring"]
+ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/config", "models/transformer", "models/scoring"]
 ORDER += ["models/gguf_reader", "text", "models", "sampling", "rewards", "objectives", "training", "evaluation", "runs"]
 
 

@@ -14,7 +14,7 @@ from jaxreason.types import Params
 
 
 class Evaluation(NamedTuple):
-    summary: dict[str, float]
+    summary: dict[str, float | int]
     samples: list[dict[str, Any]]
     """One row a completion, problems in the order given."""
 
@@ -39,7 +39,7 @@ def evaluate(
     pairs = list(zip(completions, problems, strict=True))
     strict = np.array([[numbers.strict(text, problem) for text in group] for group, problem in pairs])
     lenient = np.array([[numbers.lenient(text, problem) for text in group] for group, problem in pairs])
-    summary: dict[str, float] = {"n": len(problems)}
+    summary: dict[str, float | int] = {"n": len(problems)}
     summary["pass@1"], summary["se"] = mean_with_se(strict)
     summary["lenient_pass@1"], summary["lenient_se"] = mean_with_se(lenient)
     if groups > 1:

@@ -13,7 +13,7 @@ PANELS = {
 }
 
 
-def plot_training(metrics: list[dict[str, float]], path: Path, *, title: str) -> None:
+def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: str) -> None:
     """Accuracy, reward, length and entropy of the training samples over steps, as a PNG.
 
     Points are steps; the line is a centred moving average over a tenth of the run.
@@ -38,12 +38,12 @@ def plot_training(metrics: list[dict[str, float]], path: Path, *, title: str) ->
     figure.savefig(path, dpi=120)
 
 
-def one_line(summary: dict[str, float]) -> str:
+def one_line(summary: dict[str, float | int]) -> str:
     """Strict and lenient accuracy with their standard errors."""
     return f"pass@1 {_cell('pass@1', summary)}, lenient {_cell('lenient_pass@1', summary)}, {_cell('n', summary)}"
 
 
-def before_after(before: dict[str, float], after: dict[str, float]) -> Table:
+def before_after(before: dict[str, float | int], after: dict[str, float | int]) -> Table:
     """Both evaluations side by side; shares in percent with their standard error."""
     table = Table("held-out", "before", "after")
     for name in before:
@@ -53,7 +53,7 @@ def before_after(before: dict[str, float], after: dict[str, float]) -> Table:
     return table
 
 
-def _cell(name: str, summary: dict[str, float]) -> str:
+def _cell(name: str, summary: dict[str, float | int]) -> str:
     value = summary[name]
     if name == "n":
         return f"{value:.0f} problems"

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxreason.cache import cache_folder
 from jaxreason.errors import InputError
 
 
@@ -71,15 +72,10 @@ def packaged_file(alias: str) -> Path:
         return pieces[0]
     sha256, file_name = _in_package(alias, *model.checksum).read_text().split()
     # The sum in the name: pieces of another version make another file. What has this name was verified when made.
-    target = cache_folder() / f"{sha256[:12]}-{file_name}"
+    target = cache_folder() / "models" / f"{sha256[:12]}-{file_name}"
     if not target.exists():
         _join(pieces, target, sha256, model.install)
     return target
-
-
-def cache_folder() -> Path:
-    """`~/.cache/jaxreason/models`, or below $XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxreason" / "models"
 
 
 def _in_package(alias: str, package: str, file: str) -> Path:

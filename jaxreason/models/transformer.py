@@ -131,7 +131,7 @@ class Attention(nn.Module):
             own = jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=2), cache, own)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
         y = attend(q, own, context, sight, scale)
-        return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], -1)), own
+        return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
 
 
 class MLP(nn.Module):

@@ -29,7 +29,7 @@ class Algorithm:
     drop_truncated: bool = False
     """Leave completions cut by the length limit out of the loss (DAPO's overlong filtering)."""
     drop_constant: bool = False
-    """Leave groups of equal rewards out of the loss's denominator; they carry no gradient either way."""
+    """Leave groups of equal rewards out of the loss and its denominator; only their KL term has a gradient."""
 
 
 GRPO = Algorithm(group_normalised, clipped, sequence_mean)

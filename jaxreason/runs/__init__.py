@@ -1,6 +1,6 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import check_divides, check_positive, choose, main, parse
+from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder, write_json
@@ -8,7 +8,7 @@ from jaxreason.runs.folder import RunFolder, write_json
 __all__ = [
     "RunFolder",
     "check_divides",
-    "check_positive",
+    "check_limits",
     "choose",
     "conclude",
     "main",

@@ -1,5 +1,6 @@
 """A dataclass becomes the command line; what goes wrong becomes one line and a non-zero exit."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -43,11 +44,13 @@ def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
     return options[name]
 
 
-def check_positive(config: Any, *names: str) -> None:
-    """Refuses a field of `config` that is zero or less."""
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(config, name)} must be positive")
+def check_limits(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses a field of `config` that is not a finite number from the first to the second limit, both included."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not (math.isfinite(value) and low <= value <= high):
+            allowed = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise InputError(f"--{name.replace('_', '-')} {value} is out of range: give a number {allowed}")
 
 
 def check_divides(config: Any, part: str, whole: str) -> None:

@@ -6,8 +6,9 @@ writes them again, so the files of an interrupted run equal those of an uninterr
 """
 
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +16,51 @@ from tensorboardX import SummaryWriter
 
 from jaxreason.errors import InputError
 
+EXTENDABLE = {"steps", "data", "out", "export"}
+"""Settings that may differ when a run goes on: how far it goes and where its files are, but no number in it."""
+
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all: written beside and renamed."""
+    _write(path, json.dumps(_finite(value), indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
-EXTENDABLE = ("steps", "data", "out", "export")
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written ({error.strerror}); mend that and run the same command to go on")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RunFolder:
-    def __init__(
-        self, path: Path, config: dict[str, Any], *, extendable: Iterable[str] = ("steps", "data", "out", "export")
-    ):
-        """Opens `path` for `config`; a folder made with another config is refused, apart from `extendable` fields,
-        which change how far a run goes or where its files are, but no number in it."""
+    def __init__(self, path: Path, config: dict[str, Any]):
+        """Opens `path` for `config`; a folder made with another config is refused (but see `EXTENDABLE`)."""
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
         made_with = path / "config.json"
-        if made_with.exists():
-            before = json.loads(made_with.read_text())
-            for name in (before.keys() | config.keys()) - set(extendable):
-                if before.get(name) != config.get(name):
-                    raise InputError(
-                        f"{path} holds a run with {name} = {before.get(name)!r}, not {config.get(name)!r}: "
-                        f"choose another --out, or --{name.replace('_', '-')} {before.get(name)} to go on with it"
-                    )
+        before = json.loads(made_with.read_bytes()) if made_with.exists() else config
+        changed = sorted(n for n in before.keys() | config.keys() if before.get(n) != config.get(n))
+        if changed := [name for name in changed if name not in EXTENDABLE]:
+            differences = ", ".join(f"{name} = {before.get(name)!r}, not {config.get(name)!r}" for name in changed)
+            raise InputError(f"{path} holds a run with {differences}: choose another --out or the same settings")
         write_json(made_with, config)
         self._events: SummaryWriter | None = None
 
@@ -50,40 +68,39 @@ class RunFolder:
         """Drops what was logged after `step`, the step of the checkpoint that training goes on from."""
         for name in ("metrics.jsonl", "samples.jsonl"):
             file = self.path / name
-            lines = file.read_text().splitlines() if file.exists() else []
-            kept = [line for line in lines if _step(line) <= step]
-            temporary = file.with_name(f".{name}.tmp")
-            temporary.write_text("".join(f"{line}\n" for line in kept))
-            os.replace(temporary, file)
+            lines = file.read_bytes().split(b"\n") if file.exists() else []
+            _write(file, "".join(f"{line.decode()}\n" for line in lines if _step(line) <= step))
         self._events = SummaryWriter(str(self.path), purge_step=step + 1, flush_secs=10)
 
-    def log(self, metrics: dict[str, float], samples: list[dict]) -> None:
+    def log(self, metrics: dict[str, float | int], samples: list[dict]) -> None:
         for name, rows in (("samples.jsonl", samples), ("metrics.jsonl", [metrics])):
-            with open(self.path / name, "a") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        if self._events is not None:
-            for name, value in metrics.items():
-                if name != "step":
-                    self._events.add_scalar(name, value, metrics["step"])
+            try:
+                with open(self.path / name, "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(_finite(row)) + "\n" for row in rows)
+            except OSError as error:
+                raise _unwritable(self.path / name, error) from error
+        for name, value in metrics.items():
+            if self._events is not None and name != "step":
+                self._events.add_scalar(name, value, metrics["step"])
 
-    def metrics(self) -> list[dict[str, float]]:
-        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+    def metrics(self) -> list[dict[str, float | int]]:
+        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_bytes().splitlines()]
 
-    def remember(self, name: str, compute) -> Any:
+    def remember(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value in file `name`, computed and written once."""
         file = self.path / name
         if not file.exists():
             write_json(file, compute())
-        return json.loads(file.read_text())
+        return json.loads(file.read_bytes())
 
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
 
 
-def _step(line: str) -> float:
+def _step(line: bytes) -> float:
     """The step of a log line; a line torn by a kill counts as later than any checkpoint."""
     try:
         return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
+    except (ValueError, KeyError):
         return float("inf")

@@ -3,7 +3,7 @@
 from jaxreason.sampling.decoder import Decoder, TransformerDecoder
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
 from jaxreason.sampling.generate import generate, row_keys
-from jaxreason.sampling.rollout import Policy, check_lengths, pad_prompts, sample_all, texts
+from jaxreason.sampling.rollout import Policy, check_prompts, pad_prompts, sample_all, texts
 
 __all__ = [
     "GREEDY",
@@ -11,7 +11,7 @@ __all__ = [
     "Policy",
     "Sampling",
     "TransformerDecoder",
-    "check_lengths",
+    "check_prompts",
     "draw",
     "generate",
     "pad_prompts",

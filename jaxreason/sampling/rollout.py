@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
+from jaxreason.models.config import ModelConfig
 from jaxreason.sampling.generate import row_keys
 from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
@@ -28,21 +29,11 @@ class Policy(NamedTuple):
     tokenizer: Tokenizer
 
 
-def check_lengths(prompts: Sequence[Sequence[int]], max_tokens: int, context: int) -> None:
-    """Refuses prompts that leave no room for `max_tokens` in the model's `context`; nothing is cut silently."""
-    longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
-    if len(prompts[longest]) + max_tokens > context:
-        raise InputError(
-            f"prompt {longest} has {len(prompts[longest])} tokens and completions {max_tokens}, more than the model's "
-            f"context of {context}: shorten the prompt or lower --max-tokens"
-        )
-
-
 def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
     """Right-pads token lists to the smallest bucket that holds the longest."""
     longest = max(len(p) for p in prompts)
     if min(len(p) for p in prompts) == 0:
-        raise InputError("prompt 0 tokens long: give the model at least one token to continue")
+        raise InputError("a prompt is empty: give the model at least one token to continue")
     width = next((b for b in BUCKETS if b >= longest), longest)
     tokens = np.zeros((len(prompts), width), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
@@ -61,6 +52,22 @@ def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
         return tokenizer.decode(row[row < tokenizer.vocab_size].tolist())
 
     return [[text(*pair) for pair in zip(*group, strict=True)] for group in zip(tokens, lengths, strict=True)]
+
+
+def check_prompts(policy: Policy, problems: Sequence[Problem], *, max_tokens: int, config: ModelConfig) -> None:
+    """Refuses a problem whose prompt leaves no room for `max_tokens` in the context, or has ids the model lacks."""
+    for problem in problems:
+        prompt = policy.encode(problem)
+        if len(prompt) + max_tokens > config.context:
+            raise InputError(
+                f"the prompt of {problem.question[:40]!r} has {len(prompt)} tokens and completions {max_tokens}, more "
+                f"than the model's context of {config.context}: shorten the prompt or lower --max-tokens"
+            )
+        if max(prompt, default=0) >= config.vocab:
+            raise InputError(
+                f"the prompt of {problem.question[:40]!r} has token {max(prompt)}, but the model knows {config.vocab}: "
+                "use the tokenizer published with the model"
+            )
 
 
 class Sampled(NamedTuple):

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxreason.cache import cache_folder
 from jaxreason.errors import InputError
 from jaxreason.tasks.problem import Problem
 
-CACHE = Path("~/.cache/jaxreason/data")
 TIMEOUT = 30  # seconds without a byte
 LARGEST = 64 << 20  # bytes; the largest published file has 4 MB
 
@@ -34,7 +34,7 @@ def content(file: File, data: str | Path | None) -> bytes:
         local = Path(data) / file.path
         if local.is_file():
             return verified(read(local), file, f"{local}", f"replace it with {file.url}")
-    cached = CACHE.expanduser() / file.path
+    cached = cache_folder() / "data" / file.path
     if not cached.is_file():
         download(file, cached)
     return verified(read(cached), file, f"{cached}", "delete it to download it again")
@@ -65,9 +65,10 @@ def download(file: File, target: Path) -> None:
     verified(raw, file, file.url, f"try again later, {elsewhere}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-            partial.write(raw)
-        os.replace(partial.name, target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            partial = Path(scratch) / target.name
+            partial.write_bytes(raw)
+            os.replace(partial, target)
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error.strerror}); free the folder, {elsewhere}") from error
 
@@ -99,10 +100,14 @@ def number_text(number: int | float) -> str:
 
 
 def split_by_hash(problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:
-    """`(train, test)`, about 80/20 by the sha256 of the question: the same text is on the same side in any order."""
-    train: list[Problem] = []
-    test: list[Problem] = []
-    for problem in problems:
-        digest = hashlib.sha256(problem.question.encode("utf-8", "surrogatepass")).digest()
-        (test if digest[0] < 51 else train).append(problem)  # 51/256 is 0.199
-    return train, test
+    """`(train, test)`, about 80/20 by the sha256 of the question: the same text is on the same side in any order.
+
+    Both are sorted by that hash: files come sorted by kind of problem, and the first n should be a sample of all kinds.
+    """
+
+    def digest(problem: Problem) -> bytes:
+        return hashlib.sha256(problem.question.encode("utf-8", "surrogatepass")).digest()
+
+    ordered = sorted(problems, key=digest)
+    train = [problem for problem in ordered if digest(problem)[0] >= 51]  # 51/256 is 0.199
+    return train, [problem for problem in ordered if digest(problem)[0] < 51]

@@ -26,9 +26,13 @@ Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 class StepResult(NamedTuple):
     state: TrainState
     """After the step; the state that went in was donated."""
-    metrics: dict[str, float]
+    metrics: dict[str, float | int]
     samples: list[dict]
     """Every completion with its question and grades."""
+
+
+TRAINING, EVALUATION = 0, 1
+"""What a run's key is folded with, so that no key serves twice."""
 
 
 def data_order(key: Key[Array, ""], position: int, count: int, size: int) -> list[int]:
@@ -63,10 +67,10 @@ def grpo_steps(
     needed where the algorithm has a KL term. Docs of the metrics: README, "What a step logs".
     """
     for step in range(int(state.step), steps):
-        sampling_key, data_key = jax.random.split(state.key)
+        sampling_key, data_key = jax.random.split(jax.random.fold_in(state.key, TRAINING))
         position = int(state.position)
         chosen = [problems[i] for i in data_order(data_key, position, prompts_per_step, len(problems))]
-        keys = row_keys(jax.random.fold_in(sampling_key, step), np.array([p.index for p in chosen]), groups)
+        keys = row_keys(sampling_key, np.arange(position, position + prompts_per_step), groups)
 
         begin = time.perf_counter()
         prompts = pad_prompts([policy.encode(problem) for problem in chosen])
@@ -78,8 +82,11 @@ def grpo_steps(
         graded = time.perf_counter()
         reference_logps = reference and reference(rollouts.prompts, rollouts.tokens, rollouts.mask).logps
         batch = prepare(rollouts, rewards, algorithm, reference_logps)
-        for _ in range(inner_updates):
+        state, metrics = update(state, batch)
+        agreement = {name: metrics[name] for name in ("logp_difference_mean", "logp_difference_max")}
+        for _ in range(inner_updates - 1):
             state, metrics = update(state, batch)
+        metrics |= agreement  # sampler and trainer agree before the first update moves the policy, not after it
         state = state._replace(
             step=jnp.asarray(step + 1, jnp.int32), position=jnp.asarray(position + prompts_per_step, jnp.int32)
         )

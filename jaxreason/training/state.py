@@ -18,27 +18,24 @@ class TrainState(NamedTuple):
     position: Int[Array, ""]
     """Prompts consumed so far: where the data goes on after a restart."""
     key: Key[Array, ""]
-    """Root of all randomness; step s uses `fold_in(key, s)`."""
+    """Root of all randomness: see `grpo_steps`."""
 
 
 def make_optimizer(
     learning_rate: float = 1e-6,
     *,
-    warmup_steps: int = 0,
+    warmup_updates: int = 0,
     max_norm: float = 1.0,
     weight_decay: float = 0.0,
-    b2: float = 0.999,
 ) -> optax.GradientTransformation:
     """AdamW after global-norm clipping, linear warm-up, and no update at all where a gradient is not finite.
 
     Skipped updates leave parameters and moments untouched; `skipped_updates` counts them.
     """
-    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
-    if warmup_steps:  # the first update already moves: step s of the warm-up has rate (s + 1) / warmup_steps
-        schedule = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, max(warmup_steps - 1, 1))
-    transform = optax.chain(
-        optax.clip_by_global_norm(max_norm), optax.adamw(schedule, b2=b2, weight_decay=weight_decay)
-    )
+    # The first update already moves: update i of the warm-up has the rate (i + 1) / warmup_updates.
+    ramp = optax.linear_schedule(learning_rate / max(warmup_updates, 1), learning_rate, max(warmup_updates - 1, 1))
+    schedule = ramp if warmup_updates else learning_rate
+    transform = optax.chain(optax.clip_by_global_norm(max_norm), optax.adamw(schedule, weight_decay=weight_decay))
     return optax.apply_if_finite(transform, max_consecutive_errors=jnp.iinfo(jnp.int32).max)
 
 

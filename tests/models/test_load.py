@@ -241,7 +241,7 @@ def test_a_model_in_pieces_is_joined_once_and_verified(tmp_path: Path, monkeypat
 
     sums.write_text(f"{'0' * 64}  model.gguf\n")
     assert "have sha256" in refused(lambda: resolve.resolve("pieces"))
-    assert list(resolve.cache_folder().iterdir()) == []
+    assert list((resolve.cache_folder() / "models").iterdir()) == []
     sums.write_text(f"{hashlib.sha256(b'GGUF!').hexdigest()}  model.gguf\n")
     joined = resolve.resolve("pieces")
     assert joined.read_bytes() == b"GGUF!"

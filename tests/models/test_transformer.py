@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.models.scoring import score_completions
+from jaxreason.models.scoring import score_completions, score_hidden
 from jaxreason.models.transformer import Transformer, empty_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
@@ -94,6 +94,14 @@ def test_chunks_of_the_vocabulary_pass_change_nothing(monkeypatch):
     monkeypatch.setattr("jaxreason.models.scoring.CHUNK_FLOATS", 3 * model.cfg.vocab)  # 3 rows a chunk, 20 rows
     jax.clear_caches()
     np.testing.assert_allclose(logps(params, prompts, tokens, model, temperature=0.7), whole, atol=1e-6)
+
+
+def test_nan_states_of_padding_do_not_reach_the_unembeddings_gradient():
+    model, params, _, tokens = setting("llama")
+    mask = jnp.ones(tokens.shape, bool).at[0, 0, 3].set(False)
+    hidden = jnp.ones((*tokens.shape, model.cfg.width)).at[0, 0, 3].set(jnp.nan)
+    score = jax.jit(jax.grad(lambda p: score_hidden(p, hidden, tokens, mask, model=model).logps.sum()))
+    assert bool(jnp.isfinite(score(params)["model"]["embed_tokens"]["weight"]).all())
 
 
 def test_entropy_is_that_of_the_tempered_distribution():

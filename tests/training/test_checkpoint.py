@@ -12,7 +12,7 @@ from jaxreason.training.state import init_state, make_optimizer
 
 
 def state(step: int):
-    optimizer = make_optimizer(1e-3, warmup_steps=2)
+    optimizer = make_optimizer(1e-3, warmup_updates=2)
     params = {"a": {"w": jnp.arange(64.0).reshape(8, 8) + step}, "b": jnp.full((3,), 0.1, jnp.bfloat16)}
     fresh = init_state(params, optimizer, seed=step)
     return fresh._replace(step=jnp.asarray(step, jnp.int32), position=jnp.asarray(7 * step, jnp.int32))

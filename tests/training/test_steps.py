@@ -125,6 +125,8 @@ def test_nothing_in_padding_reaches_the_gradient():
     clean, dirty = (gradient(prepare(r, REWARDS, GRPO)) for r in (batch, poisoned))
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(dirty))
     assert_trees_close(dirty, clean)
+    _, metrics = step(prepare(poisoned, REWARDS, GRPO))
+    assert all(bool(jnp.isfinite(value)) for value in metrics.values())
 
 
 def test_equal_rewards_move_nothing():
@@ -161,7 +163,7 @@ def test_a_step_raises_the_probability_of_rewarded_completions():
 
 
 def test_learning_rate_warms_up_linearly_and_global_norm_is_clipped():
-    optimizer = make_optimizer(0.4, warmup_steps=4, max_norm=1.0)
+    optimizer = make_optimizer(0.4, warmup_updates=4, max_norm=1.0)
     params = {"w": jnp.zeros(2)}
     opt_state, moved = optimizer.init(params), []
     for _ in range(6):

@@ -1,0 +1,43 @@
+"""The files of a run survive what ends one: kills inside a line, full disks, strange text."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from jaxreason.errors import InputError
+from jaxreason.runs.folder import RunFolder
+
+SAMPLES = [{"step": 1, "completion": "a\u2028b\u0085c\nd 二"}]
+
+
+def test_resuming_keeps_whole_lines_up_to_the_step_and_drops_the_rest(tmp_path):
+    folder = RunFolder(tmp_path, {"seed": 0})
+    folder.resume(0)
+    for step in (1, 2, 3):
+        folder.log({"step": step, "loss": math.nan}, [{**SAMPLES[0], "step": step}])
+    folder.close()
+    with open(tmp_path / "samples.jsonl", "ab") as file:
+        file.write('{"step": 4, "completion": "二'.encode()[:-1])  # a kill in the middle of a character
+    RunFolder(tmp_path, {"seed": 0}).resume(2)
+    lines = (tmp_path / "samples.jsonl").read_text().split("\n")
+    assert [json.loads(line)["step"] for line in lines[:-1]] == [1, 2]
+    assert json.loads(lines[0])["completion"] == SAMPLES[0]["completion"]
+    assert folder.metrics() == [{"step": 1, "loss": None}, {"step": 2, "loss": None}]
+
+
+def test_another_config_is_refused_with_every_difference(tmp_path):
+    RunFolder(tmp_path, {"seed": 0, "groups": 8, "steps": 5})
+    RunFolder(tmp_path, {"seed": 0, "groups": 8, "steps": 9})
+    with pytest.raises(InputError, match="groups = 8, not 4, seed = 0, not 1: choose another --out"):
+        RunFolder(tmp_path, {"seed": 1, "groups": 4, "steps": 9})
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    folder = RunFolder(tmp_path, {})
+    (tmp_path / "samples.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"samples\.jsonl cannot be written \(No space left on device\)"):
+        folder.log({"step": 1}, SAMPLES)
