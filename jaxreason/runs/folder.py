@@ -101,6 +101,6 @@ class RunFolder:
 def _step(line: bytes) -> float:
     """The step of a log line; a line torn by a kill counts as later than any checkpoint."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return float("inf")
