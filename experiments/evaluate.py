@@ -1,0 +1,62 @@
+"""How often does a model solve a task's held-out problems?
+
+    python experiments/evaluate.py --model smollm2-135m --task mawps --shots 2 --problems 402 --samples 2
+
+Samples and grades, strictly and leniently side by side, and prints one JSON object: pass@1 with its standard error,
+pass@k, maj@k, length. `--model` may be the `model/` folder that a training run wrote with `--export`.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+
+from jaxreason.evaluation import evaluate
+from jaxreason.models import Transformer, load_model
+from jaxreason.runs import check_limits, main, write_json
+from jaxreason.sampling import Policy, Sampling, TransformerDecoder, check_prompts, generate
+from jaxreason.tasks import load_task, messages
+from jaxreason.text import encode_prompt
+
+LIMITS = dict.fromkeys(("problems", "samples", "max_tokens", "batch"), (1, float("inf")))
+LIMITS |= {"temperature": (0, 1e3), "shots": (0, float("inf")), "seed": (0, 2**32 - 1)}
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = "smollm2-135m"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
+    task: str = "gsm8k"  # gsm8k, svamp, mawps, math500 or a .jsonl file with question and answer
+    data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
+    shots: int = 0  # worked examples before each question
+    problems: int = 100  # how many held-out problems
+    samples: int = 1  # completions for each
+    max_tokens: int = 128  # longest completion
+    temperature: float = 0.0  # 0 is greedy
+    batch: int = 8  # problems sampled at a time
+    seed: int = 0
+    out: str = ""  # file for the numbers and all completions, as JSON
+
+
+def run(cfg: Config) -> dict:
+    check_limits(cfg, LIMITS)
+    task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
+    config, params, tokenizer = load_model(cfg.model)
+    decoder, limits = TransformerDecoder(Transformer(config)), {"max_tokens": cfg.max_tokens}
+    limits["stop_ids"] = tokenizer.stop_ids
+    sample = jax.jit(partial(generate, decoder=decoder, sampling=Sampling(cfg.temperature), **limits))
+    policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
+    problems = task.test[: cfg.problems]
+    check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)
+    key = jax.random.key(cfg.seed)
+    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, batch=cfg.batch, key=key)
+    print(json.dumps(summary))
+    if cfg.out:
+        write_json(Path(cfg.out), {"config": asdict(cfg), "summary": summary, "samples": samples})
+    return summary
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__)

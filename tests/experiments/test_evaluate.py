@@ -1,0 +1,22 @@
+"""The evaluation experiment: its numbers are those of the completions it writes."""
+
+import json
+
+import numpy as np
+
+from tests.experiments.harness import Experiment
+
+
+def test_the_summary_follows_from_the_completions(model, task, tmp_path):
+    out = tmp_path / "numbers.json"
+    flags = ["--model", str(model), "--task", str(task), "--problems", "6", "--samples", "3", "--max-tokens", "6"]
+    done = Experiment("evaluate.py", out, *flags, "--temperature", "1").run()
+    assert done.returncode == 0, done.stderr
+    written = json.loads(out.read_text())
+    assert json.loads(done.stdout) == written["summary"]
+    lenient = np.array([sample["lenient"] for sample in written["samples"]]).reshape(6, 3)
+    summary = written["summary"]
+    assert summary["n"] == 6 and len({sample["question"] for sample in written["samples"]}) == 6
+    np.testing.assert_allclose(summary["lenient_pass@1"], lenient.mean())
+    np.testing.assert_allclose(summary["lenient_se"], lenient.mean(1).std(ddof=1) / np.sqrt(6))
+    np.testing.assert_allclose(summary["pass@3"], lenient.any(1).mean())
