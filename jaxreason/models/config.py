@@ -1,4 +1,4 @@
-"""One frozen description for every decoder family, read from a published `config.json` or from GGUF metadata.
+"""One frozen description for every decoder family, read from a published `config.json` (GGUF: config_gguf.py).
 
 Reading is strict: an architecture or a field this code does not implement is refused by name, because a field that
 is silently ignored is a model that is silently wrong.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxreason.errors import InputError
-from jaxreason.models.rope import Rope, inverse_frequencies
+from jaxreason.models.rope import Rope
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,30 @@ FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _refuse(thing: str, value: Any, remedy: str) -> InputError:
+def refused(thing: str, value: Any, remedy: str) -> InputError:
     return InputError(f"model config: {thing} {value!r} is not supported; {remedy}")
 
 
-def _check(config: ModelConfig) -> ModelConfig:
+COUNTS = {
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("max_position_embeddings", "embedding_length", "block_count", "feed_forward_length", "context_length"),
+    *("attention.head_count", "attention.head_count_kv", "attention.key_length"),
+}
+
+
+def counted(name: str, value: Any) -> Any:
+    if name in COUNTS and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+        raise refused(name, value, "it must be a whole number of at least 1")
+    return value
+
+
+def checked(config: ModelConfig) -> ModelConfig:
     if config.heads % config.kv_heads:
-        raise _refuse("num_key_value_heads", config.kv_heads, f"it must divide num_attention_heads {config.heads}")
+        raise refused("num_key_value_heads", config.kv_heads, f"it must divide num_attention_heads {config.heads}")
     if config.head_width % 2:
-        raise _refuse("head_dim", config.head_width, "rotary embedding needs an even width")
+        raise refused("head_dim", config.head_width, "rotary embedding needs an even width")
     if config.sliding and len(config.sliding) != config.layers:
-        raise _refuse("layer_types of length", len(config.sliding), f"the model has {config.layers} layers")
+        raise refused("layer_types of length", len(config.sliding), f"the model has {config.layers} layers")
     return config
 
 
@@ -109,11 +122,11 @@ def _rope(theta: float, scaling: Mapping[str, Any] | None) -> Rope:
     if kind == "llama3":
         names = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     if names is None:
-        raise _refuse("rope_scaling", kind, "use a checkpoint with default, linear or llama3 scaling")
+        raise refused("rope_scaling", kind, "use a checkpoint with default, linear or llama3 scaling")
     if set(fields) - names:
-        raise _refuse("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
+        raise refused("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
     if names - set(fields):
-        raise _refuse("rope_scaling without", sorted(names - set(fields))[0], "add the field")
+        raise refused("rope_scaling without", sorted(names - set(fields))[0], "add the field")
     context = {}
     if "original_max_position_embeddings" in fields:
         context = {"original_context": fields.pop("original_max_position_embeddings")}
@@ -125,15 +138,15 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     fields = {k: v for k, v in raw.items() if k not in FREE}
     family = raw.get("model_type")
     if family not in FAMILIES:
-        raise _refuse("model_type", family, f"supported are {', '.join(FAMILIES)}")
+        raise refused("model_type", family, f"supported are {', '.join(FAMILIES)}")
     architecture, _, fixed = FAMILIES[family]
     if raw.get("architectures") not in (None, [architecture]):
-        raise _refuse("architectures", raw["architectures"], f"{family} is read as {architecture}")
+        raise refused("architectures", raw["architectures"], f"{family} is read as {architecture}")
 
     def take(name: str, *default: Any) -> Any:
         if name not in fields and not default:
             raise InputError(f"model config: field {name!r} is missing; take the config.json published with the model")
-        return fields.pop(name, *default)
+        return counted(name, fields.pop(name, *default))
 
     gemma = family == "gemma3_text"
     width, heads, layers = take("hidden_size"), take("num_attention_heads"), take("num_hidden_layers")
@@ -142,7 +155,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     fields.pop("hidden_act", None)
     expected = "gelu_pytorch_tanh" if gemma else "silu"
     if activation != expected:
-        raise _refuse("activation", activation, f"{family} is implemented with {expected}")
+        raise refused("activation", activation, f"{family} is implemented with {expected}")
 
     rope_parameters = fields.pop("rope_parameters", None)
     scaling = fields.pop("rope_scaling", None)
@@ -156,9 +169,9 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     if gemma:
         pattern = fields.pop("sliding_window_pattern", fields.pop("_sliding_window_pattern", GEMMA_PATTERN))
         fields.pop("_sliding_window_pattern", None)
-        types = fields.pop("layer_types", None) or _pattern(layers, pattern)
+        types = fields.pop("layer_types", None) or layer_types(layers, pattern)
         if set(types) - {"sliding_attention", "full_attention"}:
-            raise _refuse("layer_types", sorted(set(types)), "layers are sliding_attention or full_attention")
+            raise refused("layer_types", sorted(set(types)), "layers are sliding_attention or full_attention")
         local_theta = float(fields.pop("rope_local_base_freq", GEMMA_LOCAL_THETA))
         local.setdefault("local_rope", Rope(theta=local_theta))
         local |= {
@@ -170,7 +183,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     else:
         fields.pop("sliding_window", None)  # counts only with use_sliding_window, which is refused below
         if set(fields.pop("layer_types", None) or ["full_attention"]) != {"full_attention"}:
-            raise _refuse("layer_types", "sliding_attention", f"{family} is implemented with full attention")
+            raise refused("layer_types", "sliding_attention", f"{family} is implemented with full attention")
     config = ModelConfig(
         family=family,
         vocab=take("vocab_size"),
@@ -189,14 +202,14 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     )
     for name, values in FIXED.items():
         if name in fields and fields.pop(name) not in values:
-            raise _refuse(name, raw[name], f"only {values[0]!r} is implemented")
+            raise refused(name, raw[name], f"only {values[0]!r} is implemented")
     if fields:
         name = sorted(fields)[0]
-        raise _refuse(f"field {name} =", fields[name], "remove it if it does not change what the model computes")
-    return _check(config)
+        raise refused(f"field {name} =", fields[name], "remove it if it does not change what the model computes")
+    return checked(config)
 
 
-def _pattern(layers: int, pattern: int) -> list[str]:
+def layer_types(layers: int, pattern: int) -> list[str]:
     return ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)]
 
 
@@ -234,79 +247,3 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
             "layer_types": ["sliding_attention" if s else "full_attention" for s in config.sliding],
         }
     return raw | {"hidden_act": "silu"}
-
-
-def config_from_gguf(
-    metadata: Mapping[str, Any], *, vocab: int, tied: bool, rope_factors: np.ndarray | None = None
-) -> ModelConfig:
-    """From GGUF key/values; `vocab`, `tied` and llama3's `rope_freqs.weight` come from the tensors of the file."""
-    architecture = metadata.get("general.architecture")
-    family = next((f for f, (_, name, _) in FAMILIES.items() if name == architecture), None)
-    if family is None:
-        names = ", ".join(name for _, name, _ in FAMILIES.values())
-        raise _refuse("GGUF architecture", architecture, f"supported are {names}")
-    fields = {k.removeprefix(f"{architecture}."): v for k, v in metadata.items() if k.startswith(f"{architecture}.")}
-    fields.pop("vocab_size", None)
-
-    def take(name: str, *default: Any) -> Any:
-        if name not in fields and not default:
-            raise InputError(f"model config: GGUF key {architecture}.{name} is missing; convert the model again")
-        return fields.pop(name, *default)
-
-    gemma = family == "gemma3_text"
-    width, heads, layers = take("embedding_length"), take("attention.head_count"), take("block_count")
-    head_width = take("attention.key_length", width // heads)
-    for name in ("attention.value_length", "rope.dimension_count"):
-        if (value := take(name, head_width)) != head_width:
-            raise _refuse(f"GGUF key {name} =", value, f"only the head width {head_width} is implemented")
-    kind = take("rope.scaling.type", "none")
-    if kind not in ("none", "linear"):
-        raise _refuse("rope.scaling.type", kind, "use a checkpoint with none or linear scaling")
-    rope = Rope(theta=take("rope.freq_base", 10_000.0))
-    if kind == "linear":
-        rope = Rope(theta=rope.theta, kind="linear", factor=take("rope.scaling.factor"))
-    if rope_factors is not None:
-        rope = _llama3_rope(rope.theta, head_width, rope_factors)
-    extra = {}
-    if gemma:
-        pattern = take("attention.sliding_window_pattern", GEMMA_PATTERN)  # a period, or one flag a layer
-        if not isinstance(pattern, list):
-            pattern = [t == "sliding_attention" for t in _pattern(layers, pattern)]
-        extra = {
-            "window": take("attention.sliding_window"),
-            "sliding": tuple(pattern),
-            "local_rope": Rope(theta=take("rope.freq_base_swa", GEMMA_LOCAL_THETA)),
-            # Gemma 3 27B alone scales by width / heads; GGUF has no key for it, 62 layers identify the model.
-            "query_scale": (width / heads if layers == 62 else head_width) ** -0.5,
-            "embed_scale": float(width) ** 0.5,
-        }
-    config = ModelConfig(
-        family=family,
-        vocab=vocab,
-        width=width,
-        layers=layers,
-        heads=heads,
-        kv_heads=take("attention.head_count_kv", heads),
-        head_width=head_width,
-        mlp_width=take("feed_forward_length"),
-        context=take("context_length"),
-        rope=rope,
-        norm_eps=take("attention.layer_norm_rms_epsilon"),
-        tied=tied,
-        **FAMILIES[family][2],
-        **extra,
-    )
-    if fields:
-        name = sorted(fields)[0]
-        raise _refuse(f"GGUF key {architecture}.{name} =", fields[name], "use a checkpoint without it")
-    return _check(config)
-
-
-def _llama3_rope(theta: float, head_width: int, factors: np.ndarray) -> Rope:
-    """GGUF stores llama3 scaling as the divisors themselves; find the published setting that produces them."""
-    plain = inverse_frequencies(Rope(theta=theta), head_width)
-    for factor in (8.0, 32.0):  # Llama 3.1, Llama 3.2
-        rope = Rope(theta=theta, kind="llama3", factor=factor)
-        if np.allclose(plain / inverse_frequencies(rope, head_width), factors, rtol=1e-4):
-            return rope
-    raise _refuse("rope_freqs.weight starting", factors[:4].tolist(), "only the llama3 factors 8 and 32 are known")

@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
 from jaxreason.errors import InputError
-from jaxreason.models.config import ModelConfig, config_from_gguf, config_from_hf, config_to_hf
+from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
+from jaxreason.models.config_gguf import config_from_gguf
 from jaxreason.models.gguf_reader import open_gguf
 from jaxreason.models.names import as_published, gguf_name
 from jaxreason.models.resolve import resolve

@@ -100,7 +100,8 @@ def grpo_update(
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step on `batch`; gradients of the micro-batches, and of the devices of `axis_name`, add up.
 
-    `micro_batches` cuts P, which it must divide; a group is never separated from its prompt.
+    `micro_batches` cuts P, which it must divide; a group is never separated from its prompt. `axis_name` is that of a
+    surrounding `jax.pmap` (or `jax.shard_map` with `check_vma=False`) over batches cut along P.
     """
     gradient = jax.value_and_grad(grpo_loss, has_aux=True)
 

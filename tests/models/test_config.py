@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxreason.errors import InputError
-from jaxreason.models.config import ModelConfig, config_from_gguf, config_from_hf, config_to_hf
+from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
+from jaxreason.models.config_gguf import config_from_gguf
 from jaxreason.models.rope import Rope, inverse_frequencies
 from tests.models.families import TINY
 
@@ -143,6 +144,8 @@ def test_published_gemma_is_read() -> None:
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "'high_freq_factor'"),
         ({"num_experts": 8}, "num_experts"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
+        ({"hidden_size": "2048"}, "hidden_size '2048'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
         ({"layer_types": ["sliding_attention"] * 16}, "sliding_attention"),
     ],
 )
