@@ -94,7 +94,8 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception) -> None:
-        """Waits for the last save, also when the run was interrupted."""
-        self.wait()
-        self._orbax.close()
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        """Waits for the last save; not after Ctrl-C, which may have stopped the very code it would wait for."""
+        if kind is not KeyboardInterrupt:
+            self.wait()
+            self._orbax.close()
