@@ -21,9 +21,8 @@ def test_the_library_example_runs(model, task, capsys):
 
 
 def test_every_flag_of_the_readme_exists():
-    help_text = subprocess.run(
-        [sys.executable, ROOT / "experiments" / "grpo_gsm8k.py", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    command = [sys.executable, ROOT / "experiments" / "grpo_gsm8k.py", "--help"]
+    help_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     flags = set(re.findall(r"(--[a-z][a-z-]+)", README)) - {"--no-deps", "--xla"}
     assert flags and flags <= set(re.findall(r"(--[a-z][a-z-]+)", help_text))
 
