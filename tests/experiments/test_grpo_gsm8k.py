@@ -94,8 +94,8 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
 
 def test_ten_kills_leave_no_trace(model, task, tmp_path):
     """SIGKILL at random moments of starting, compiling, stepping and saving; then every number equals, bit for bit."""
-    steps = 40
-    flags = ["--steps", str(steps), "--save-every", "4", "--eval-every", "16"]
+    steps = 200
+    flags = ["--steps", str(steps), "--save-every", "4", "--eval-every", "80"]
     whole = experiment(model, task, tmp_path / "whole", *flags)
     assert whole.run().returncode == 0
     chance = random.Random(0)
@@ -103,10 +103,10 @@ def test_ten_kills_leave_no_trace(model, task, tmp_path):
     log, kills = killed.folder / "metrics.jsonl", 0
     while kills < 10:
         process, before = killed.start(), log.read_text() if log.exists() else ""
-        if kills % 3:  # two of three kills fall between the first new step and a second later
+        if kills % 3:  # two of three kills fall between the first new step and half a second later
             while process.poll() is None and (log.read_text() if log.exists() else "") in (before, ""):
                 time.sleep(0.01)
-            time.sleep(chance.uniform(0.0, 1.0))
+            time.sleep(chance.uniform(0.0, 0.5))
         else:
             time.sleep(chance.uniform(0.5, 6.0))
         assert process.poll() is None, "finished before it could be killed: raise the number of steps"
