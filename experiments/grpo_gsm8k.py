@@ -17,14 +17,13 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from jaxreason.errors import InputError
 from jaxreason.evaluation import evaluate, one_line
 from jaxreason.models import Transformer, load_model, save_folder, score_completions
 from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
-from jaxreason.runs import RunFolder, check_divides, check_limits, choose, conclude, main, show_progress
+from jaxreason.runs import RunFolder, check_divides, check_limits, choose, conclude, main, show_progress, shrink
 from jaxreason.sampling import Policy, Sampling, TransformerDecoder, check_prompts, generate
-from jaxreason.tasks import load_task, messages
+from jaxreason.tasks import load_task, messages, set_aside
 from jaxreason.text import encode_prompt
 from jaxreason.training import EVALUATION, Checkpoints, grpo_steps, grpo_update, init_state, make_optimizer
 
@@ -76,10 +75,7 @@ class Config:
 
 
 def run(cfg: Config) -> dict:
-    if cfg.smoke:  # flags that were given stay
-        cfg = replace(
-            cfg, **{name: value for name, value in SMOKE.items() if getattr(cfg, name) == getattr(Config, name)}
-        )
+    cfg = shrink(cfg, SMOKE) if cfg.smoke else cfg
     console = Console(highlight=False)
     algorithm = replace(choose("algorithm", cfg.algorithm, ALGORITHMS), kl_weight=cfg.kl_weight)
     reward = choose("reward", cfg.reward, REWARDS)
@@ -89,13 +85,8 @@ def run(cfg: Config) -> dict:
     console.print(f"loading {cfg.model} and {cfg.task}")
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
-    set_aside = cfg.eval_problems if cfg.eval_every else 0
-    validation, train, test = task.train[:set_aside], task.train[set_aside:], task.test[: cfg.eval_problems]
-    if len(train) < cfg.prompts_per_step:
-        raise InputError(
-            f"{task.name} leaves {len(train)} training problems after {set_aside} for validation, fewer than "
-            f"--prompts-per-step {cfg.prompts_per_step}: lower --eval-problems or --prompts-per-step"
-        )
+    validation, train = set_aside(task, cfg.eval_problems if cfg.eval_every else 0, at_least=cfg.prompts_per_step)
+    test = task.test[: cfg.eval_problems]
 
     # What is compiled: the sampler, the update and, with a KL term, the scores of the initial model.
     model = Transformer(config, dtype, cfg.remat)

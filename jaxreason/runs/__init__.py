@@ -1,6 +1,6 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse
+from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse, shrink
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder, write_json
@@ -14,5 +14,6 @@ __all__ = [
     "main",
     "parse",
     "show_progress",
+    "shrink",
     "write_json",
 ]

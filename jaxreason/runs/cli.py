@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
@@ -34,6 +35,13 @@ def parse(config: type[Config], description: str | None = None, argv: list[str] 
         closest = get_close_matches(unknown[0].split("=")[0], flags, n=1, cutoff=0)
         parser.error(f"unknown argument {unknown[0]!r}, the closest flag is {closest[0]}")
     return args.config
+
+
+def shrink(config: Config, small: Mapping[str, Any]) -> Config:
+    """`config` with the `small` values where it has its defaults: a flag that was given stays."""
+    defaults = type(config)()
+    kept = {name: value for name, value in small.items() if getattr(config, name) == getattr(defaults, name)}
+    return replace(config, **kept)
 
 
 def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:

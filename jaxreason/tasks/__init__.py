@@ -8,9 +8,9 @@ from jaxreason.errors import InputError
 from jaxreason.tasks import gsm8k, math500, mawps, svamp
 from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import number_text, read, rows, split_by_hash
-from jaxreason.tasks.problem import Problem, Task, messages
+from jaxreason.tasks.problem import Problem, Task, messages, set_aside
 
-__all__ = ["TASKS", "Problem", "Task", "load_task", "messages"]
+__all__ = ["TASKS", "Problem", "Task", "load_task", "messages", "set_aside"]
 
 TASKS: dict[str, Callable[[str | Path | None], Task]] = {
     "gsm8k": gsm8k.load,

@@ -41,3 +41,14 @@ def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str
     for example in task.examples[:shots]:
         turns += [("user", example.question), ("assistant", example.solution)]
     return [{"role": role, "content": content} for role, content in [*turns, ("user", problem.question)]]
+
+
+def set_aside(task: Task, count: int, *, at_least: int) -> tuple[list[Problem], list[Problem]]:
+    """The first `count` training problems for validation, and the rest, which must be `at_least` so many."""
+    validation, train = task.train[:count], task.train[count:]
+    if len(train) < at_least:
+        raise InputError(
+            f"{task.name} leaves {len(train)} training problems after {count} for validation, fewer than the "
+            f"{at_least} of one step: lower --eval-problems or --prompts-per-step"
+        )
+    return validation, train
