@@ -3,7 +3,7 @@
     python experiments/grpo_gsm8k.py --model smollm2-135m --task gsm8k --steps 3
 
 Samples a group of completions for each problem, grades the final answers, and updates the policy with GRPO; evaluates
-on held-out problems before and after. On two CPU cores a step of the default size takes about a minute with a
+on held-out problems before and after. On two CPU cores a step of the default size takes one to two minutes with a
 135M-parameter model. Results and curves of longer runs: experiments/results/.
 """
 
