@@ -1,8 +1,10 @@
 """Experiments as a person runs them."""
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +22,9 @@ class Experiment:
 
     def start(self) -> subprocess.Popen:
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(self.command, env=self.environment, cwd=self.folder.parent, **pipes)
+        # A test run started in the background ignores Ctrl-C, and its children would inherit that.
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(self.command, env=self.environment, cwd=self.folder.parent, preexec_fn=listen, **pipes)
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         command = [*self.command, *more]
