@@ -1,13 +1,18 @@
 """Experiments as a person runs them."""
 
 import os
-import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+LISTEN = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores Ctrl-C, not its children
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 class Experiment:
@@ -22,9 +27,8 @@ class Experiment:
 
     def start(self) -> subprocess.Popen:
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        # A test run started in the background ignores Ctrl-C, and its children would inherit that.
-        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        return subprocess.Popen(self.command, env=self.environment, cwd=self.folder.parent, preexec_fn=listen, **pipes)
+        command = [sys.executable, "-c", LISTEN, *self.command[1:]]
+        return subprocess.Popen(command, env=self.environment, cwd=self.folder.parent, **pipes)
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         command = [*self.command, *more]
