@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 LISTEN = """
 import runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores Ctrl-C, not its children
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background test run ignores Ctrl-C
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
