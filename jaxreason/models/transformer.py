@@ -42,7 +42,7 @@ class Context(NamedTuple):
 class Sight(NamedTuple):
     """What the queries of one pass may see, as masks that are True where a key is visible."""
 
-    own: Bool[Array, "T U"]
+    own: Bool[Array, "#P T U"]
     context: Bool[Array, "P T S"] | None
 
 
@@ -99,7 +99,7 @@ def attend(
         raw = jnp.einsum(equation, q, k, preferred_element_type=jnp.float32)
         return jnp.where(visible, raw, jnp.finfo(jnp.float32).min)
 
-    parts = [scores("PGTKRH,PGUKH->PKGTRU", own.k, sight.own[:, None, :])]
+    parts = [scores("PGTKRH,PGUKH->PKGTRU", own.k, sight.own[:, None, None, :, None, :])]
     if context is not None:
         parts.append(scores("PGTKRH,PSKH->PKGTRS", context.k, sight.context[:, None, None, :, None, :]))
     weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1).astype(q.dtype)
@@ -250,6 +250,26 @@ def run_completions(
     return model.apply({"params": params}, *_inputs(model, tokens, slots, context, None))[0]
 
 
+def run_packed(
+    params: Params, tokens: Int[Array, "P T"], segments: Int[Array, "P T"], *, model: Transformer
+) -> Float[Array, "P T D"]:
+    """Hidden states of rows that hold several texts each, told apart by `segments`.
+
+    A token sees its own text up to itself, and positions restart with every text: each gets what it would get alone.
+    """
+    slots = jnp.arange(tokens.shape[-1])
+    begins = segments != jnp.pad(segments[:, :-1], [(0, 0), (1, 0)], constant_values=-1)
+    positions = slots - jax.lax.cummax(jnp.where(begins, slots, 0), axis=1)
+    same = (segments[:, :, None] == segments[:, None, :]) & (slots <= slots[:, None])
+
+    def sight(window: int) -> Sight:
+        return Sight(same & (slots[:, None] - slots < window), None)
+
+    sliding = sight(model.cfg.window) if any(model.cfg.sliding) else None
+    inputs = tokens[:, None], positions, Sight(same, None), sliding, None, None, None
+    return model.apply({"params": params}, *inputs)[0][:, 0]
+
+
 def run_step(
     params: Params,
     tokens: Int[Array, "P G"],
@@ -282,7 +302,7 @@ def _inputs(model: Transformer, tokens, slots: Int[Array, "T"], context: Context
     keys = jnp.arange(T if caches is None else caches[0].k.shape[2])
 
     def sight(window: int | None) -> Sight:
-        own = keys <= slots[:, None]
+        own = (keys <= slots[:, None])[None]
         if window is not None:
             own &= slots[:, None] - keys < window
         if context is None:

@@ -46,6 +46,16 @@ def data_order(key: Key[Array, ""], position: int, count: int, size: int) -> lis
     return [int(epochs[i // size][i % size]) for i in range(position, position + count)]
 
 
+def next_problems(
+    state: TrainState, problems: Sequence[Problem], prompts: int, groups: int
+) -> tuple[list[Problem], Key[Array, "P G"]]:
+    """The problems that `state` takes up next and the keys of their completions, both from the state alone."""
+    sampling_key, data_key = jax.random.split(jax.random.fold_in(state.key, TRAINING))
+    position = int(state.position)
+    chosen = [problems[i] for i in data_order(data_key, position, prompts, len(problems))]
+    return chosen, row_keys(sampling_key, np.arange(position, position + prompts), groups)
+
+
 def grpo_steps(
     state: TrainState,
     problems: Sequence[Problem],
@@ -67,10 +77,7 @@ def grpo_steps(
     needed where the algorithm has a KL term. Docs of the metrics: README, "What a step logs".
     """
     for step in range(int(state.step), steps):
-        sampling_key, data_key = jax.random.split(jax.random.fold_in(state.key, TRAINING))
-        position = int(state.position)
-        chosen = [problems[i] for i in data_order(data_key, position, prompts_per_step, len(problems))]
-        keys = row_keys(sampling_key, np.arange(position, position + prompts_per_step), groups)
+        chosen, keys = next_problems(state, problems, prompts_per_step, groups)
 
         begin = time.perf_counter()
         prompts = pad_prompts([policy.encode(problem) for problem in chosen])
@@ -87,9 +94,7 @@ def grpo_steps(
         for _ in range(inner_updates - 1):
             state, metrics = update(state, batch)
         metrics |= agreement  # sampler and trainer agree before the first update moves the policy, not after it
-        state = state._replace(
-            step=jnp.asarray(step + 1, jnp.int32), position=jnp.asarray(position + prompts_per_step, jnp.int32)
-        )
+        state = state._replace(step=state.step + 1, position=state.position + prompts_per_step)
         metrics = {name: float(value) for name, value in metrics.items()}
         updated = time.perf_counter()
 

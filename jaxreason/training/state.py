@@ -25,16 +25,21 @@ def make_optimizer(
     learning_rate: float = 1e-6,
     *,
     warmup_updates: int = 0,
+    total_updates: int = 0,
     max_norm: float = 1.0,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """AdamW after global-norm clipping, linear warm-up, and no update at all where a gradient is not finite.
 
+    With `total_updates` the rate falls to zero by then, along a cosine; without, it stays after the warm-up.
     Skipped updates leave parameters and moments untouched; `skipped_updates` counts them.
     """
     # The first update already moves: update i of the warm-up has the rate (i + 1) / warmup_updates.
     ramp = optax.linear_schedule(learning_rate / max(warmup_updates, 1), learning_rate, max(warmup_updates - 1, 1))
-    schedule = ramp if warmup_updates else learning_rate
+    rest = optax.constant_schedule(learning_rate)
+    if total_updates:
+        rest = optax.cosine_decay_schedule(learning_rate, max(total_updates - warmup_updates, 1))
+    schedule = optax.join_schedules([ramp, rest], [warmup_updates]) if warmup_updates else rest
     transform = optax.chain(optax.clip_by_global_norm(max_norm), optax.adamw(schedule, weight_decay=weight_decay))
     return optax.apply_if_finite(transform, max_consecutive_errors=jnp.iinfo(jnp.int32).max)
 

@@ -1,7 +1,8 @@
-"""Updates: the only place where gradients are taken."""
+"""Updates: the only place where gradients are taken, and GRPO's."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +30,55 @@ class Batch(NamedTuple):
     """Zeros where the algorithm has no KL term."""
 
 
-class TokenStatistics(NamedTuple):
-    """Sums over completion tokens, so that micro-batches and devices add up; `worst` is a maximum."""
+class Statistics(NamedTuple):
+    """What a loss reports beside its value, in a form that micro-batches and devices can add up."""
 
-    loss: Float[Array, ""]
-    kl: Float[Array, ""]
-    entropy: Float[Array, ""]
-    clipped: Float[Array, ""]
-    mismatch: Float[Array, ""]
-    worst: Float[Array, ""]
+    sums: dict[str, Float[Array, ""]]
+    maxima: dict[str, Float[Array, ""]]
+    """None of them negative."""
 
 
-def add(a: TokenStatistics, b: TokenStatistics) -> TokenStatistics:
-    return jax.tree.map(jnp.add, a, b)._replace(worst=jnp.maximum(a.worst, b.worst))
+Loss = Callable[[Params, Any], tuple[Float[Array, ""], Statistics]]
+"""A pure function of parameters and a batch whose token weights are already fixed, so that parts of it add up."""
+
+
+def optimise(
+    state: TrainState,
+    batch: Any,
+    *,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    micro_batches: int = 1,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Statistics, Float[Array, ""]]:
+    """One optimiser step; returns the state, the batch's statistics and the gradient's norm.
+
+    `micro_batches` cuts the leading axis of every array of `batch`, which it must divide; the gradients of the parts,
+    and of the devices of `axis_name`, add up. `axis_name` is that of a surrounding `jax.pmap` (or `jax.shard_map` with
+    `check_vma=False`).
+    """
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def part(micro: Any) -> tuple[Params, Statistics]:
+        (_, statistics), grads = gradient(state.params, micro)
+        return grads, statistics
+
+    def accumulate(carry: tuple[Params, Statistics], micro: Any):
+        grads, statistics = part(micro)
+        sums = jax.tree.map(jnp.add, (carry[0], carry[1].sums), (grads, statistics.sums))
+        maxima = jax.tree.map(jnp.maximum, carry[1].maxima, statistics.maxima)
+        return (sums[0], Statistics(sums[1], maxima)), None
+
+    micro = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), batch)
+    shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], micro))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (grads, statistics), _ = jax.lax.scan(accumulate, nothing, micro, unroll=micro_batches == 1)
+    if axis_name is not None:
+        grads, sums = jax.lax.psum((grads, statistics.sums), axis_name)
+        statistics = Statistics(sums, jax.lax.pmax(statistics.maxima, axis_name))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    state = state._replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+    return state, statistics, optax.tree.norm(grads)
 
 
 def prepare(
@@ -65,7 +102,7 @@ def prepare(
 
 def grpo_loss(
     params: Params, batch: Batch, *, model: Transformer, algorithm: Algorithm, temperature: float
-) -> tuple[Float[Array, ""], TokenStatistics]:
+) -> tuple[Float[Array, ""], Statistics]:
     """sum_t w_t (surrogate_t + β KL_t) over the tokens the policy chose; a pure function of arrays."""
     prompts, tokens, mask, old_logps, _ = batch.rollouts
     scores: Scores = score_completions(params, prompts, tokens, mask, model=model, temperature=temperature)
@@ -77,13 +114,9 @@ def grpo_loss(
         loss += algorithm.kl_weight * kl
     loss = jnp.sum(jnp.where(mask, batch.weights * loss, 0.0))
     mismatch = jnp.abs(scores.logps - old_logps)
-
-    def total(x: Array) -> Float[Array, ""]:
-        return jnp.sum(jnp.where(mask, x, 0.0))
-
-    statistics = TokenStatistics(
-        loss, total(kl), total(scores.entropy), total(surrogate.clipped), total(mismatch), worst=mismatch.max()
-    )
+    per_token = {"kl": kl, "entropy": scores.entropy, "clipped": surrogate.clipped, "mismatch": mismatch}
+    sums = {name: jnp.sum(jnp.where(mask, x, 0.0)) for name, x in per_token.items()}
+    statistics = Statistics(sums | {"loss": loss, "tokens": mask.sum()}, {"mismatch": mismatch.max()})
     return loss, jax.lax.stop_gradient(statistics)
 
 
@@ -98,38 +131,23 @@ def grpo_update(
     micro_batches: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One optimiser step on `batch`; gradients of the micro-batches, and of the devices of `axis_name`, add up.
+    """One step of the algorithm on `batch`; for the last two arguments see `optimise`.
 
-    `micro_batches` cuts P, which it must divide; a group is never separated from its prompt. `axis_name` is that of a
-    surrounding `jax.pmap` (or `jax.shard_map` with `check_vma=False`) over batches cut along P.
+    Micro-batches and devices take whole prompts: a group is never separated from its prompt.
     """
-    gradient = jax.value_and_grad(grpo_loss, has_aux=True)
-
-    def accumulate(carry: tuple[Params, TokenStatistics], micro: Batch):
-        loss = partial(gradient, model=model, algorithm=algorithm, temperature=temperature)
-        (_, statistics), grads = loss(state.params, micro)
-        return (jax.tree.map(jnp.add, carry[0], grads), add(carry[1], statistics)), None
-
-    nothing = jax.tree.map(jnp.zeros_like, state.params), TokenStatistics(*[jnp.zeros(())] * 6)
-    micro = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), batch)
-    (grads, statistics), _ = jax.lax.scan(accumulate, nothing, micro, unroll=micro_batches == 1)
-
-    tokens = batch.rollouts.mask.sum()
-    if axis_name is not None:
-        grads, tokens = jax.lax.psum((grads, tokens), axis_name)
-        worst = jax.lax.pmax(statistics.worst, axis_name)
-        statistics = jax.lax.psum(statistics, axis_name)._replace(worst=worst)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    state = state._replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
-    tokens = jnp.maximum(tokens, 1)
+    loss = partial(grpo_loss, model=model, algorithm=algorithm, temperature=temperature)
+    state, (sums, maxima), norm = optimise(
+        state, batch, loss=loss, optimizer=optimizer, micro_batches=micro_batches, axis_name=axis_name
+    )
+    tokens = jnp.maximum(sums["tokens"], 1)
     metrics = {
-        "loss": statistics.loss,
-        "kl": statistics.kl / tokens,
-        "entropy": statistics.entropy / tokens,
-        "clip_share": statistics.clipped / tokens,
-        "grad_norm": optax.tree.norm(grads),
-        "logp_difference_mean": statistics.mismatch / tokens,
-        "logp_difference_max": statistics.worst,
+        "loss": sums["loss"],
+        "kl": sums["kl"] / tokens,
+        "entropy": sums["entropy"] / tokens,
+        "clip_share": sums["clipped"] / tokens,
+        "grad_norm": norm,
+        "logp_difference_mean": sums["mismatch"] / tokens,
+        "logp_difference_max": maxima["mismatch"],
         "skipped_updates": skipped_updates(state),
     }
     return state, metrics

@@ -1,0 +1,39 @@
+"""Packing keeps every token once, in order; a trained vocabulary splits digits and loses no text."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from jaxreason.errors import InputError
+from jaxreason.tasks import corpus
+from jaxreason.text import Document, encode_prompt, load_tokenizer, pack, train_tokenizer
+
+
+def test_documents_fill_rows_first_fit():
+    documents = [Document([1, 2, 3], 2), Document([4, 5]), Document([6, 7, 8, 9]), Document([10]), Document([11, 12])]
+    packed = pack(documents, rows=2, length=6)
+    np.testing.assert_array_equal(packed.tokens, [[1, 2, 3, 4, 5, 10], [6, 7, 8, 9, 11, 12]])
+    np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2, 3], [1, 1, 1, 1, 2, 2]])
+    np.testing.assert_array_equal(packed.mask, [[0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 1]])
+    stopped = pack([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
+    np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # what comes after one without room is left
+    with pytest.raises(InputError, match="a text has 7 tokens, more than a row of 6"):
+        pack([Document([0] * 7)], rows=1, length=6)
+
+
+def test_a_trained_vocabulary(tmp_path):
+    texts = list(islice(corpus.reading("test", drills=0.1), 2000))
+    tokenizer = train_tokenizer(texts, vocabulary=900, symbols=("####",))
+    assert tokenizer.vocab_size == 900
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    for text in [*texts[:100], "Łódź — 漢字 \t\n\n 007", "#### 12<|user|>"]:
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert again.encode(text) == ids
+        pieces = [tokenizer.decode([index]) for index in ids]
+        assert not any(sum(c.isdigit() for c in piece) > 1 for piece in pieces)
+    assert len(tokenizer.encode("####")) <= 2 and tokenizer.stop_ids == again.stop_ids == (1,)
+    ids = encode_prompt(again, [{"role": "user", "content": "How many?\n\nThink step by step."}])
+    assert tokenizer.decode(ids) == "<|user|>How many?<|assistant|>"
