@@ -13,20 +13,40 @@ from fractions import Fraction
 
 from jaxreason.tasks.problem import Problem
 
+VERDICTS = ("yes", "no", "contradiction")  # gold answers that are words
+
 WINDOW = 500  # characters; no final answer is longer, and it bounds digits, nesting and backtracking alike
 LOOKBACK = 100  # characters before the last digit of a text in which its last number must begin
 
 
 def strict(completion: str, problem: Problem) -> float:
-    """1.0 if the answer, stated as instructed (`####` or a box), equals the gold answer, else 0.0."""
-    answer = final_answer(completion, lenient=False)
-    return float(answer is not None and equal(answer, problem.answer))
+    """1.0 if the answer, stated as instructed (`####` or a box), is right, else 0.0."""
+    answer = stated_answer(completion, problem, lenient=False)
+    return float(answer is not None and right(answer, problem))
 
 
 def lenient(completion: str, problem: Problem) -> float:
-    """Never less than `strict`: a completion that marks no answer is graded by its last number."""
-    answer = final_answer(completion, lenient=True)
-    return float(answer is not None and equal(answer, problem.answer)) or strict(completion, problem)
+    """Never less than `strict`: a completion that marks no answer is graded by its last number, or verdict."""
+    answer = stated_answer(completion, problem, lenient=True)
+    return float(answer is not None and right(answer, problem)) or strict(completion, problem)
+
+
+def right(answer: str, problem: Problem) -> bool:
+    """By the problem's own verifier where it has one, else equal to the gold answer."""
+    return problem.verify(answer) if problem.verify else equal(answer, problem.answer)
+
+
+def stated_answer(completion: str, problem: Problem, *, lenient: bool) -> str | None:
+    """What `completion` answers to `problem`: a verdict to a question for one, else `final_answer`."""
+    if problem.verify:
+        return _rest(completion, lenient=lenient)
+    if problem.answer not in VERDICTS:
+        return final_answer(completion, lenient=lenient)
+    answer = final_answer(completion, lenient=False)
+    if lenient:
+        words = _VERDICT.findall((answer or completion[-WINDOW:]).lower())
+        return words[-1] if words else None
+    return answer and answer.strip("*_`'\". ").lower()
 
 
 def final_answer(completion: str, *, lenient: bool) -> str | None:
@@ -79,6 +99,17 @@ def parse_number(text: str) -> Fraction | None:
 
 
 # --- where the answer stands ---
+
+_VERDICT = re.compile(rf"\b(?:{'|'.join(VERDICTS)})\b")
+
+
+def _rest(completion: str, *, lenient: bool) -> str | None:
+    """All after the last `####`, lines and all, as a verifier may want a grid; failing that, the last line."""
+    _, hashes, rest = completion.rpartition("####")
+    if not hashes:
+        rest = completion[-WINDOW:].strip().rpartition("\n")[2] if lenient else ""
+    return rest.strip()[:WINDOW] or None
+
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"[A-Za-z][A-Za-z ,:']*[ :]")  # "The answer is " before a number

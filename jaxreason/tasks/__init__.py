@@ -1,11 +1,11 @@
-"""Problems to solve: published sets by name, or anyone's own file. Pure Python."""
+"""Problems to solve: generated ones, published sets by name, or anyone's own file. Pure Python."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
 from jaxreason.errors import InputError
-from jaxreason.tasks import gsm8k, math500, mawps, svamp
+from jaxreason.tasks import grade_school, gsm8k, math500, mawps, reasoning_gym, svamp
 from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import number_text, read, rows, split_by_hash
 from jaxreason.tasks.problem import Problem, Task, messages, set_aside
@@ -13,6 +13,9 @@ from jaxreason.tasks.problem import Problem, Task, messages, set_aside
 __all__ = ["TASKS", "Problem", "Task", "load_task", "messages", "set_aside"]
 
 TASKS: dict[str, Callable[[str | Path | None], Task]] = {
+    "grade-school": lambda data: grade_school.load("medium"),
+    "grade-school:easy": lambda data: grade_school.load("easy"),
+    "grade-school:hard": lambda data: grade_school.load("hard"),
     "gsm8k": gsm8k.load,
     "svamp": svamp.load,
     "mawps": mawps.load,
@@ -21,13 +24,19 @@ TASKS: dict[str, Callable[[str | Path | None], Task]] = {
 
 
 def load_task(name: str, data: str | Path | None = None) -> Task:
-    """The task of that name, its files taken from the folder `data` or downloaded; or the task in a `.jsonl` file."""
+    """The task of that name, its files taken from the folder `data` or downloaded.
+
+    `rg:NAME` is a dataset of `reasoning-gym`; a name that ends in `.jsonl` is a file with `question` and `answer`.
+    """
+    if name.startswith("rg:"):
+        return reasoning_gym.load(name.removeprefix("rg:"))
     if name.endswith(".jsonl"):
         return own_task(Path(name))
     if name not in TASKS:
         closest = get_close_matches(name, TASKS, n=1, cutoff=0)[0]
         raise InputError(
-            f"no task is called {name!r}, the closest is {closest!r}; choose {', '.join(TASKS)} or a .jsonl file"
+            f"no task is called {name!r}, the closest is {closest!r}; choose {', '.join(TASKS)}, rg:NAME or a .jsonl "
+            "file"
         )
     return TASKS[name](data)
 

@@ -1,6 +1,8 @@
 """The nouns of a task: a problem with its gold answer, and a task as two lists of problems and one instruction."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jaxreason.errors import InputError
@@ -15,6 +17,8 @@ class Problem:
     """The worked solution, or the empty string."""
     index: int
     """Position in the source file, the same on every machine: what per-row random keys are folded with."""
+    verify: Callable[[str], bool] | None = None
+    """Judges a final answer where comparing it with `answer` is not enough."""
 
 
 class Task(NamedTuple):
@@ -26,6 +30,12 @@ class Task(NamedTuple):
     """One sentence that tells the model how to state its answer."""
     examples: tuple[Problem, ...] = ()
     """Worked examples for few-shot prompts, their solutions stated as the instruction asks."""
+    probes: Mapping[str, list[Problem]] = MappingProxyType({})
+    """Further held-out sets, by name."""
+
+    @property
+    def held_out(self) -> dict[str, list[Problem]]:
+        return {"held-out": self.test, **self.probes}
 
 
 def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str]]:

@@ -1,0 +1,282 @@
+"""The stories of the `grade-school` task: a text with gaps, and the steps that solve it.
+
+`{A} {B}` are names, `{x} {y}` things, `{k} {m} {n} {p}` factors and `{a} {b} {c}` amounts. A step is
+`label = left operator right`; later steps use the label, an underscore in it is a space in the solution.
+"""
+
+import random
+import zlib
+from typing import NamedTuple
+
+
+class Story(NamedTuple):
+    text: str
+    steps: tuple[str, ...]
+
+
+def story(text: str, *steps: str) -> Story:
+    return Story(text, steps)
+
+
+ONSETS, VOWELS, CODAS = "BDFGHJKLMNPRSTVZ", "aeiou", ("", "", "n", "l", "s", "r")
+
+
+def name(rng: random.Random, *, new: bool) -> str:
+    """Two syllables: `Mila`, `Toren`. With so many of them a model learns what a name is, not 20 names by heart.
+
+    An eighth, chosen by checksum, is `new`: in held-out problems only.
+    """
+    while True:
+        first, second = rng.choice(ONSETS), rng.choice(ONSETS).lower()
+        text = f"{first}{rng.choice(VOWELS)}{second}{rng.choice(VOWELS)}{rng.choice(CODAS)}"
+        if (zlib.crc32(text.encode()) % 8 == 0) == new:
+            return text
+
+
+def names(rng: random.Random, count: int, *, new: bool) -> list[str]:
+    """That many different ones."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[name(rng, new=new)] = None
+    return list(found)
+
+
+THINGS = ("apples", "pens", "cards", "shells", "stamps", "coins", "books", "beads", "eggs", "buttons", "nuts", "pears")
+
+STORIES = (
+    # one step
+    story("{A} has {a} {x}. {B} gives {A} {b} more {x}. How many {x} does {A} have now?", "now = a + b"),
+    story("{A} had {a} {x} and lost {b} of them. How many {x} are left?", "left = a - b"),
+    story("Each of {k} bags holds {m} {x}. How many {x} are in the bags?", "all = k * m"),
+    story("{A} shares {a} {x} equally among {k} friends. How many {x} does each friend get?", "each = a / k"),
+    story("{A} has {a} {x} and {B} has {b} {x}. How many {x} do they have together?", "together = a + b"),
+    story("{A} has {a} {x}. {B} has {b} fewer. How many {x} does {B} have?", "fewer = a - b"),
+    story("One ticket costs {m} dollars. How many dollars do {k} tickets cost?", "cost = k * m"),
+    story("A rope of {a} meters is cut into pieces of {k} meters. How many pieces are there?", "pieces = a / k"),
+    story("{A} is {a} years old. How old will {A} be in {b} years?", "age = a + b"),
+    story("{A} is {m} years old. {B} is {k} times as old. How old is {B}?", "age = m * k"),
+    # two steps
+    story(
+        "{A} has {k} bags with {m} {x} in each. {A} gives {b} {x} to {B}. How many {x} does {A} have left?",
+        "all = k * m",
+        "left = all - b",
+    ),
+    story(
+        "{A} has {a} {x}. {B} has {b} more {x} than {A}. How many {x} do they have together?",
+        "more = a + b",
+        "together = a + more",
+    ),
+    story(
+        "{A} has {m} {x}. {B} has {k} times as many. How many {x} do they have together?",
+        "times = m * k",
+        "together = m + times",
+    ),
+    story(
+        "{A} buys {k} {x} for {m} dollars each and pays with {a} dollars. How many dollars does {A} get back?",
+        "cost = k * m",
+        "back = a - cost",
+    ),
+    story(
+        "{A} saves {m} dollars a week for {k} weeks. Then {A} finds {b} dollars. How many dollars does {A} have?",
+        "saved = m * k",
+        "now = saved + b",
+    ),
+    story(
+        "There are {a} {x} in a box. {A} takes {b} and {B} takes {c}. How many {x} are left?",
+        "rest = a - b",
+        "left = rest - c",
+    ),
+    story(
+        "{A} has {k} hens. Each hen lays {m} eggs. Then {b} eggs break. How many eggs are whole?",
+        "all = k * m",
+        "whole = all - b",
+    ),
+    story(
+        "A book has {c} pages. {A} reads {a} pages on Monday and {b} on Tuesday. How many pages are left?",
+        "read = a + b",
+        "left = c - read",
+    ),
+    story(
+        "{A} picks {a} {x} and {B} picks {b}. They make {k} equal piles. How many {x} are in each pile?",
+        "all = a + b",
+        "pile = all / k",
+    ),
+    story(
+        "A bus has {a} people. At a stop {b} get off and {c} get on. How many people are on the bus now?",
+        "rest = a - b",
+        "now = rest + c",
+    ),
+    story(
+        "A shelf has {k} rows of {m} {x}. {A} adds {b} {x}. How many {x} are on the shelf now?",
+        "all = k * m",
+        "now = all + b",
+    ),
+    story(
+        "{A} pays {a} dollars for food and {b} for drinks. {k} friends share the cost. How many dollars does each pay?",
+        "cost = a + b",
+        "each = cost / k",
+    ),
+    story(
+        "{A} has {a} dollars and spends {b} dollars. With the rest {A} buys {x} for {k} dollars each. "
+        "How many {x} does {A} buy?",
+        "rest = a - b",
+        "number = rest / k",
+    ),
+    # three steps
+    story(
+        "{A} buys {k} {x} for {m} dollars each and {n} {y} for {p} dollars each. How many dollars does {A} pay?",
+        "first = k * m",
+        "second = n * p",
+        "cost = first + second",
+    ),
+    story(
+        "{A} has {a} {x}. {B} has {b} more than {A}. {C} has {c} fewer than {B}. How many {x} do {A} and {C} have?",
+        "more = a + b",
+        "fewer = more - c",
+        "together = a + fewer",
+    ),
+    story(
+        "{A} bakes {k} trays of {m} rolls and sells {b}. The rest goes into boxes of {n}. How many boxes are there?",
+        "all = k * m",
+        "rest = all - b",
+        "boxes = rest / n",
+    ),
+    story(
+        "A room has {k} rows of {m} seats. {b} children and {c} parents sit down. How many seats are free?",
+        "seats = k * m",
+        "people = b + c",
+        "free = seats - people",
+    ),
+    story(
+        "{A} earns {m} dollars a day for {k} days. {A} spends {b} dollars on food and {c} on a game. "
+        "How many dollars are left?",
+        "earned = m * k",
+        "rest = earned - b",
+        "left = rest - c",
+    ),
+    story(
+        "{A} has {a} {x} and gives half to {B}. Then {A} finds {b} and buys {c} more. How many {x} does {A} have now?",
+        "half = a / 2",
+        "found = half + b",
+        "now = found + c",
+    ),
+    story(
+        "A tank holds {a} liters and has {b} in it. A pump adds {m} liters a minute for {k} minutes. "
+        "How many liters still fit?",
+        "added = m * k",
+        "inside = b + added",
+        "room = a - inside",
+    ),
+    story(
+        "{A} runs {a} miles on Monday, {b} more than that on Tuesday and {c} on Sunday. How many miles is that?",
+        "more = a + b",
+        "both = a + more",
+        "all = both + c",
+    ),
+    story(
+        "{A} has {a} {x}, {B} has {b} and {C} has {c}. They share them equally among {k} boxes. "
+        "How many {x} are in each box?",
+        "two = a + b",
+        "all = two + c",
+        "each = all / k",
+    ),
+    # four steps
+    story(
+        "{A} buys {k} {x} for {m} dollars each and {n} {y} for {p} dollars each and pays with {a} dollars. "
+        "How many dollars does {A} get back?",
+        "first = k * m",
+        "second = n * p",
+        "cost = first + second",
+        "back = a - cost",
+    ),
+    story(
+        "{A} packs {k} boxes of {m} {x} and {n} bags of {p} {x}. Then {b} {x} break. How many {x} are whole?",
+        "boxes = k * m",
+        "bags = n * p",
+        "all = boxes + bags",
+        "whole = all - b",
+    ),
+    story(
+        "{A} has {m} {x}. {B} has {k} times as many. {C} has {b} fewer than {B}. How many {x} do all three have?",
+        "times = m * k",
+        "fewer = times - b",
+        "two = m + times",
+        "all = two + fewer",
+    ),
+    story(
+        "{A} reads {k} pages a day for {m} days, then {n} a day for {p} days. The book has {a} pages. "
+        "How many pages are left?",
+        "first = k * m",
+        "second = n * p",
+        "read = first + second",
+        "left = a - read",
+    ),
+    story(
+        "A shop has {a} {x}. It sells {b} in the morning and {c} later. Then {k} boxes of {m} {x} come in. "
+        "How many {x} does the shop have now?",
+        "sold = b + c",
+        "rest = a - sold",
+        "new = k * m",
+        "now = rest + new",
+    ),
+    story(
+        "{A} has {k} jars of {m} {x} and finds {b} more. {A} shares all among {n} friends. Each friend eats {c}. "
+        "How many {x} does each friend have left?",
+        "jars = k * m",
+        "all = jars + b",
+        "each = all / n",
+        "left = each - c",
+    ),
+    story(
+        "{A} and {B} each pick {a} {x}. {C} picks {b} more than {A}. They eat {c} of them. How many {x} are left?",
+        "more = a + b",
+        "two = a + a",
+        "all = two + more",
+        "left = all - c",
+    ),
+)
+
+NEW_STORIES = (
+    story("{A} needs {a} points to win and has {b} points. How many points are missing?", "left = a - b"),
+    story("{A} swims {m} laps every day. How many laps does {A} swim in {k} days?", "all = k * m"),
+    story(
+        "A pond had {a} fish. {b} were sold and the rest went into {k} equal bowls. How many fish are in each bowl?",
+        "rest = a - b",
+        "each = rest / k",
+    ),
+    story(
+        "A lamp costs {m} dollars. A chair costs {k} times as much. How many dollars do both cost together?",
+        "times = m * k",
+        "together = m + times",
+    ),
+    story(
+        "{A} scores {a} points in round one, {b} fewer in round two and {c} in round three. "
+        "How many points does {A} score in all?",
+        "fewer = a - b",
+        "two = a + fewer",
+        "all = two + c",
+    ),
+    story(
+        "Parking costs {k} dollars an hour. {A} parks {m} hours and {B} parks {n} hours. {A} and {B} pay with {a} "
+        "dollars. How many dollars do they get back?",
+        "hours = m + n",
+        "cost = hours * k",
+        "back = a - cost",
+    ),
+    story(
+        "A barrel has {a} liters of juice. {A} fills {k} cans with {m} liters each. {B} pours {n} jugs of {p} liters "
+        "back. How many liters does the barrel have now?",
+        "cans = k * m",
+        "rest = a - cans",
+        "jugs = n * p",
+        "now = rest + jugs",
+    ),
+    story(
+        "A choir has {k} rows of {m} women and {n} rows of {p} men. {b} singers are ill. How many singers can sing?",
+        "women = k * m",
+        "men = n * p",
+        "all = women + men",
+        "left = all - b",
+    ),
+)
+"""In held-out set b only: no stage of training sees them."""
