@@ -9,7 +9,6 @@ pass@k, maj@k, length. `--model` may be the `model/` folder that a training run 
 import json
 import os
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,7 +16,7 @@ import jax
 from jaxreason.evaluation import evaluate
 from jaxreason.models import Transformer, load_model
 from jaxreason.runs import check_limits, main, write_json
-from jaxreason.sampling import Policy, Sampling, TransformerDecoder, check_prompts, generate
+from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 
@@ -44,9 +43,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
-    decoder, limits = TransformerDecoder(Transformer(config)), {"max_tokens": cfg.max_tokens}
-    limits["stop_ids"] = tokenizer.stop_ids
-    sample = jax.jit(partial(generate, decoder=decoder, sampling=Sampling(cfg.temperature), **limits))
+    sample = jax.jit(sampler(Transformer(config), tokenizer, Sampling(cfg.temperature), max_tokens=cfg.max_tokens))
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     problems = task.test[: cfg.problems]
     check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)

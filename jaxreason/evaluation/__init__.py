@@ -2,7 +2,7 @@
 
 from jaxreason.evaluation.evaluate import Evaluation, evaluate
 from jaxreason.evaluation.metrics import maj_at_k, majority_vote, mean_with_se, pass_at_k, wilson_interval
-from jaxreason.evaluation.report import before_after, one_line, plot_training
+from jaxreason.evaluation.report import before_after, one_line, plot_sets, plot_training, sets_table, side_by_side
 
 __all__ = [
     "Evaluation",
@@ -13,6 +13,9 @@ __all__ = [
     "mean_with_se",
     "one_line",
     "pass_at_k",
+    "plot_sets",
     "plot_training",
+    "sets_table",
+    "side_by_side",
     "wilson_interval",
 ]

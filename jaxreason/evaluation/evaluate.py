@@ -43,7 +43,7 @@ def evaluate(
     summary["pass@1"], summary["se"] = mean_with_se(strict)
     summary["lenient_pass@1"], summary["lenient_se"] = mean_with_se(lenient)
     if groups > 1:
-        answers = [[numbers.final_answer(text, lenient=True) for text in group] for group in completions]
+        answers = [[numbers.stated_answer(text, problem, lenient=True) for text in group] for group, problem in pairs]
         summary[f"pass@{groups}"] = float(pass_at_k(groups, lenient.sum(axis=1), groups).mean())
         summary[f"maj@{groups}"] = maj_at_k(answers, lenient, groups, numbers.equal)
     summary |= {

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
+
+from jaxreason.evaluation.metrics import wilson_interval
 
 PANELS = {
     "accuracy": ("strict_share", "lenient_share"),
@@ -43,14 +46,67 @@ def one_line(summary: dict[str, float | int]) -> str:
     return f"pass@1 {_cell('pass@1', summary)}, lenient {_cell('lenient_pass@1', summary)}, {_cell('n', summary)}"
 
 
-def before_after(before: dict[str, float | int], after: dict[str, float | int]) -> Table:
-    """Both evaluations side by side; shares in percent with their standard error."""
-    table = Table("held-out", "before", "after")
-    for name in before:
-        if name.endswith("se") or name in ("tokens", "seconds_sampling"):
-            continue
-        table.add_row(name, *(_cell(name, summary) for summary in (before, after)))
+def before_after(before: dict[str, dict], after: dict[str, dict]) -> Table:
+    """Two evaluations of the same sets side by side, all numbers of the first set and the accuracy on the others.
+
+    Shares in percent, accuracies with their standard error.
+    """
+    main, *others = before
+    table = Table(main, "before", "after")
+    for name in before[main]["summary"]:
+        if not name.endswith("se") and name not in ("tokens", "seconds_sampling"):
+            table.add_row(name, *(_cell(name, sets[main]["summary"]) for sets in (before, after)))
+    for other in others:
+        table.add_row(f"pass@1, {other}", *(_cell("pass@1", sets[other]["summary"]) for sets in (before, after)))
     return table
+
+
+def side_by_side(before: list[dict], after: list[dict], count: int) -> Table:
+    """What was said to the first `count` questions: one completion of each, before and after."""
+    table = Table("question", "before", "after", "answer", show_lines=True)
+    first = {row["question"]: row for row in reversed(before)}
+    then = {row["question"]: row for row in reversed(after)}
+    for question in list(reversed(first))[:count]:
+        cells = (question, first[question]["completion"], then[question]["completion"], first[question]["answer"])
+        table.add_row(*(Text(cell.strip()) for cell in cells))
+    return table
+
+
+def sets_table(summaries: dict[str, dict]) -> Table:
+    """Accuracy on several sets, one completion a problem, with 95 % Wilson intervals, and completion lengths."""
+    table = Table("set", "pass@1 [95 %]", "lenient", "length", "cut")
+    for name, summary in summaries.items():
+        interval = " to ".join(f"{100 * end:.1f}" for end in _wilson(summary))
+        table.add_row(
+            name,
+            f"{_cell('pass@1', summary).split(' ±')[0]} [{interval}]",
+            _cell("lenient_pass@1", summary).split(" ±")[0],
+            _cell("length_mean", summary),
+            _cell("truncated_share", summary),
+        )
+    return table
+
+
+def plot_sets(summaries: dict[str, dict], path: Path, *, title: str) -> None:
+    """Accuracy with 95 % Wilson intervals, and mean completion length, of several sets as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = list(summaries)
+    accuracy = np.array([summary["pass@1"] for summary in summaries.values()])
+    ends = np.array([_wilson(summary) for summary in summaries.values()])
+    left.barh(names, accuracy, xerr=np.abs(ends - accuracy[:, None]).T, capsize=4, alpha=0.7)
+    left.set(xlabel="pass@1", xlim=(0, 1))
+    left.invert_yaxis()
+    right.barh(names, [summary["length_mean"] for summary in summaries.values()], alpha=0.7, color="tab:gray")
+    right.set_xlabel("completion length (tokens)")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def _wilson(summary: dict[str, float | int]) -> tuple[float, float]:
+    return wilson_interval(round(summary["pass@1"] * summary["n"]), int(summary["n"]))
 
 
 def _cell(name: str, summary: dict[str, float | int]) -> str:

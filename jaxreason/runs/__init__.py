@@ -1,8 +1,8 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse, shrink
+from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
-from jaxreason.runs.display import show_progress
+from jaxreason.runs.display import evaluate_sets, show_progress
 from jaxreason.runs.folder import RunFolder, write_json
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "check_limits",
     "choose",
     "conclude",
+    "evaluate_sets",
     "main",
     "parse",
     "show_progress",
-    "shrink",
     "write_json",
 ]

@@ -21,27 +21,33 @@ class _Parser(simple_parsing.ArgumentParser):
         self.exit(2, f"error: {message}; see --help\n")
 
 
-def parse(config: type[Config], description: str | None = None, argv: list[str] | None = None) -> Config:
-    """Flags from the fields of `config`: their names, defaults, types and the comments beside them."""
+def parse(
+    config: type[Config],
+    description: str | None = None,
+    argv: list[str] | None = None,
+    presets: Callable[[Config], Mapping[str, Any]] | None = None,
+) -> Config:
+    """Flags from the fields of `config`: their names, defaults, types and the comments beside them.
+
+    `presets` looks at what was given and returns other defaults for what was not.
+    """
+    given = _parse(config(), description, argv)
+    return _parse(replace(config(), **presets(given)), description, argv) if presets else given
+
+
+def _parse(defaults: Config, description: str | None, argv: list[str] | None) -> Config:
     parser = _Parser(
         description=description,
         allow_abbrev=False,
         add_option_string_dash_variants=simple_parsing.DashVariant.DASH,
     )
-    parser.add_arguments(config, dest="config")
+    parser.add_arguments(type(defaults), dest="config", default=defaults)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         closest = get_close_matches(unknown[0].split("=")[0], flags, n=1, cutoff=0)
         parser.error(f"unknown argument {unknown[0]!r}, the closest flag is {closest[0]}")
     return args.config
-
-
-def shrink(config: Config, small: Mapping[str, Any]) -> Config:
-    """`config` with the `small` values where it has its defaults: a flag that was given stays."""
-    defaults = type(config)()
-    kept = {name: value for name, value in small.items() if getattr(config, name) == getattr(defaults, name)}
-    return replace(config, **kept)
 
 
 def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
@@ -69,10 +75,15 @@ def check_divides(config: Any, part: str, whole: str) -> None:
         raise InputError(f"{flags[0]} {small} does not divide {flags[1]} {large}: choose a divisor")
 
 
-def main(run: Callable[[Any], Any], config: type[Config], description: str | None = None) -> NoReturn:
+def main(
+    run: Callable[[Any], Any],
+    config: type[Config],
+    description: str | None = None,
+    presets: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
     try:
-        run(parse(config, description))
+        run(parse(config, description, presets=presets))
     except InputError as error:
         _leave(2, f"error: {error}")
     except OSError as error:

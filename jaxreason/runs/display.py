@@ -1,11 +1,31 @@
 """What a person sees while a run goes on: a line a step, and a bar below it in a terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jaxreason.evaluation.evaluate import Evaluation
+from jaxreason.evaluation.report import one_line
+from jaxreason.tasks import Problem
 from jaxreason.training.loop import StepResult
+from jaxreason.types import Params
+
+
+def evaluate_sets(
+    params: Params,
+    sets: Mapping[str, Sequence[Problem]],
+    measure: Callable[[Params, Sequence[Problem]], Evaluation],
+    console: Console,
+    label: str,
+) -> dict[str, dict[str, Any]]:
+    """Measures each set, shows its accuracy in a line, and returns the evaluations as dictionaries."""
+    done = {}
+    for name, problems in sets.items():
+        done[name] = measure(params, problems)._asdict()
+        console.print(f"{label}, {name}: {one_line(done[name]['summary'])}")
+    return done
 
 
 def show_progress(results: Iterable[StepResult], done: int, total: int, console: Console) -> Iterator[StepResult]:

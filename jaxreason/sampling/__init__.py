@@ -3,7 +3,7 @@
 from jaxreason.sampling.decoder import Decoder, TransformerDecoder
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
 from jaxreason.sampling.generate import generate, row_keys
-from jaxreason.sampling.rollout import Policy, check_prompts, pad_prompts, sample_all, texts
+from jaxreason.sampling.rollout import Policy, check_prompts, pad_prompts, sample_all, sampler, texts
 
 __all__ = [
     "GREEDY",
@@ -17,5 +17,6 @@ __all__ = [
     "pad_prompts",
     "row_keys",
     "sample_all",
+    "sampler",
     "texts",
 ]

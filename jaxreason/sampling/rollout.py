@@ -1,7 +1,8 @@
 """The host side of sampling: token lists in, padded batches through the compiled sampler, texts out."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,10 @@ from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig
-from jaxreason.sampling.generate import row_keys
+from jaxreason.models.transformer import Transformer
+from jaxreason.sampling.decoder import TransformerDecoder
+from jaxreason.sampling.draw import Sampling
+from jaxreason.sampling.generate import generate, row_keys
 from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
 from jaxreason.types import Params, Prompts, Rollouts
@@ -25,8 +29,16 @@ class Policy(NamedTuple):
     encode: Callable[[Problem], list[int]]
     """A problem as prompt tokens."""
     sample: Callable[..., Rollouts]
-    """The jitted sampler, `jax.jit(partial(generate, ...))` with params, prompts and keys left open."""
+    """The jitted sampler, `jax.jit(sampler(...))` or any other with params, prompts and keys left open."""
     tokenizer: Tokenizer
+
+
+def sampler(
+    model: Transformer, tokenizer: Tokenizer, sampling: Sampling, *, max_tokens: int
+) -> Callable[..., Rollouts]:
+    """`generate` with everything but params, prompts and keys filled in: what a caller jits."""
+    limits = {"max_tokens": max_tokens, "stop_ids": tokenizer.stop_ids}
+    return partial(generate, decoder=TransformerDecoder(model), sampling=sampling, **limits)
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
@@ -54,7 +66,7 @@ def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
     return [[text(*pair) for pair in zip(*group, strict=True)] for group in zip(tokens, lengths, strict=True)]
 
 
-def check_prompts(policy: Policy, problems: Sequence[Problem], *, max_tokens: int, config: ModelConfig) -> None:
+def check_prompts(policy: Policy, problems: Iterable[Problem], *, max_tokens: int, config: ModelConfig) -> None:
     """Refuses a problem whose prompt leaves no room for `max_tokens` in the context, or has ids the model lacks."""
     for problem in problems:
         prompt = policy.encode(problem)

@@ -120,8 +120,9 @@ def test_ten_kills_leave_no_trace(model, task, tmp_path):
     assert timeless(rows(log)) == timeless(rows(whole.folder / "metrics.jsonl"))
     assert rows(killed.folder / "samples.jsonl") == rows(whole.folder / "samples.jsonl")
     for name in ("before.json", "after.json"):
-        ours, theirs = (json.loads((r.folder / name).read_text())["samples"] for r in (killed, whole))
-        assert ours == theirs
+        ours, theirs = (json.loads((r.folder / name).read_text()) for r in (killed, whole))
+        assert ours.keys() == theirs.keys() == {"held-out"}
+        assert ours["held-out"]["samples"] == theirs["held-out"]["samples"]
 
 
 def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):
@@ -131,6 +132,26 @@ def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):
     config = json.loads((run.folder / "config.json").read_text())
     assert (config["steps"], config["max_tokens"], config["groups"]) == (1, 1, 2)
     assert rows(run.folder / "metrics.jsonl")[0]["length_mean"] == 1
+
+
+OFFLINE = """
+import runpy, socket, sys
+def refuse(*_): raise AssertionError("network call")
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_without_arguments_it_needs_no_network(tmp_path):
+    run = Experiment("grpo_gsm8k.py", tmp_path / "run", "--smoke")
+    run.command[1:1] = ["-c", OFFLINE]
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    config, summary = (json.loads((run.folder / name).read_text()) for name in ("config.json", "summary.json"))
+    assert (config["model"], config["task"]) == ("tiny", "grade-school")
+    assert {"new_stories", "larger_numbers", "contradictions"} <= summary["after"].keys()
+    assert "question" in done.stdout and "--model smollm2-135m" in done.stdout.splitlines()[-2]
 
 
 def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):

@@ -1,0 +1,208 @@
+"""How does a language model come to reason, stage by stage, from random weights?
+
+    python experiments/pipeline.py
+
+Pre-training on generated word problems, instruction tuning, preference tuning, reinforcement learning. Prints what the
+model says to the same questions after each stage, and its accuracy. Builds the family that ships with the package:
+`tiny` (a small reasoner), `tiny-base` and `tiny-large-base` (which answer without thinking aloud), in OUT/family.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import islice
+from math import inf
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxreason.evaluation import evaluate
+from jaxreason.models import ModelConfig, Transformer, init, load_folder, save_folder
+from jaxreason.objectives import GRPO
+from jaxreason.rewards import numbers
+from jaxreason.runs import RunFolder, check_limits, main
+from jaxreason.sampling import Policy, Sampling, sampler
+from jaxreason.tasks import Problem, Task, corpus, load_task
+from jaxreason.tasks.grade_school import answer_alone, bare_equations, checked_steps, labelled_steps, one_expression
+from jaxreason.text import Document, Tokenizer, encode_prompt, train_tokenizer
+from jaxreason.training import (
+    EVALUATION,
+    Checkpoints,
+    completion_logps,
+    dpo_loss,
+    grpo_steps,
+    grpo_update,
+    init_state,
+    make_optimizer,
+    preference_steps,
+    supervised_update,
+    text_loss,
+    text_steps,
+)
+from jaxreason.types import Params
+
+SMALL = ModelConfig("llama", 1024, 128, layers=4, heads=4, kv_heads=4, head_width=32, mlp_width=512, context=512)
+LARGE = replace(SMALL, width=256, layers=6, heads=8, kv_heads=8, mlp_width=768)
+
+ALOUD = {labelled_steps: 0.3, checked_steps: 0.1, bare_equations: 0.2, one_expression: 0.4}
+AT_ONCE = {answer_alone: 1.0}
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    start: str  # the stage it goes on from; empty: random weights
+    kind: str  # read (pre-training), teach (instruction), prefer (DPO) or reinforce (GRPO)
+    steps: int
+    learning_rate: float
+    styles: dict | None = None  # how the taught answers are written
+    size: ModelConfig = SMALL
+
+
+STAGES = (
+    Stage("small-read", "", "read", 2400, 2e-3),
+    Stage("reasoner-taught", "small-read", "teach", 400, 5e-4, ALOUD),
+    Stage("reasoner", "reasoner-taught", "prefer", 20, 1e-5),
+    Stage("reasoner-reinforced", "reasoner", "reinforce", 60, 3e-4),
+    Stage("base-taught", "small-read", "teach", 400, 5e-4, AT_ONCE),
+    Stage("base", "base-taught", "prefer", 20, 1e-5),
+    Stage("large-read", "", "read", 3000, 1e-3, size=LARGE),
+    Stage("large-base-taught", "large-read", "teach", 600, 3e-4, AT_ONCE, size=LARGE),
+    Stage("large-base", "large-base-taught", "prefer", 20, 1e-5, size=LARGE),
+)
+SHOWN = ("small-read", "reasoner-taught", "reasoner", "reasoner-reinforced")
+FAMILY = {"tiny": "reasoner", "tiny-base": "base", "tiny-large-base": "large-base"}
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    out: str = "runs/pipeline"  # one folder a stage inside; a finished stage is not repeated
+    smoke: bool = False  # a few steps of every stage
+    share: float = 1.0  # of every stage's steps
+    rows: int = 32  # of texts a step
+    length: int = 128  # tokens a row
+    prompts_per_step: int = 32
+    groups: int = 8  # completions per prompt, to compare or to reinforce
+    max_tokens: int = 80  # longest completion
+    eval_problems: int = 500  # held-out problems after every stage
+    save_every: int = 200  # steps between checkpoints
+
+
+COUNTS = ("rows", "prompts_per_step", "groups", "max_tokens", "eval_problems", "save_every")
+LIMITS = dict.fromkeys(COUNTS, (1, inf)) | {"length": (128, 512), "share": (1e-4, 1e3), "seed": (0, 2**32 - 1)}
+SMOKE = {"share": 0.002, "rows": 4, "prompts_per_step": 2, "groups": 2, "eval_problems": 4}
+
+
+def run(cfg: Config) -> None:
+    check_limits(cfg, LIMITS)
+    console, folder = Console(highlight=False), Path(cfg.out)
+    task, tokenizer = load_task("grade-school"), vocabulary(cfg.seed)
+    accuracy, said = Table("stage", "steps", "pass@1", "tokens"), {}
+    for stage in STAGES:
+        place = RunFolder(folder / stage.name, asdict(cfg) | {"stage": stage.name})
+        params = trained(stage, cfg, task, tokenizer, place, console)
+        done = place.remember("evaluation.json", partial(measured, stage, cfg, task, tokenizer, params))
+        score, said[stage.name] = done["summary"], [row["completion"] for row in done["samples"]]
+        percent = f"{100 * score['pass@1']:.1f} % ± {100 * score['se']:.1f}"
+        accuracy.add_row(stage.name, str(steps_of(stage, cfg)), percent, f"{score['length_mean']:.1f}")
+        console.print(f"{stage.name}: pass@1 {percent}")
+    answers = Table("question", *SHOWN, show_lines=True)
+    for i, problem in enumerate(task.test[:4]):
+        answers.add_row(problem.question, *(Text(said[name][i].strip()) for name in SHOWN))
+    console.print(answers, accuracy)
+    for name, stage in FAMILY.items():
+        model = load_folder(folder / stage / "model")
+        save_folder(folder / "family" / name, model.params, model.config, tokenizer, dtype="bfloat16")
+    console.print(f"the family: {folder / 'family'}")
+
+
+def trained(stage: Stage, cfg: Config, task: Task, tokenizer: Tokenizer, place: RunFolder, console: Console) -> Params:
+    """The stage's parameters: from its folder where it is finished, else trained from its last checkpoint on."""
+    finished, steps = place.path / "model", steps_of(stage, cfg)
+    if finished.exists():
+        return load_folder(finished).params
+    if stage.start:
+        params = load_folder(place.path.parent / stage.start / "model").params
+    else:
+        params = init(jax.random.key(cfg.seed), stage.size)
+    total = steps if stage.kind in ("read", "teach") else 0
+    optimizer = make_optimizer(stage.learning_rate, warmup_updates=min(100, steps // 10), total_updates=total)
+    with Checkpoints(place.path / "checkpoints") as checkpoints:
+        state = checkpoints.restore_or(init_state(params, optimizer, cfg.seed))
+        place.resume(int(state.step))
+        for state, metrics, *_ in stepped(stage, cfg, task, tokenizer, state, params, optimizer):  # noqa: B020
+            step = int(state.step)
+            place.log({"step": step, **{name: float(value) for name, value in metrics.items()}}, [])
+            if step % cfg.save_every == 0 or step == steps:
+                checkpoints.save(state)
+                console.print(f"{stage.name}: step {step} of {steps}, loss {float(metrics['loss']):.3f}")
+    place.close()
+    save_folder(finished, state.params, stage.size, tokenizer)
+    return state.params
+
+
+def stepped(stage: Stage, cfg: Config, task: Task, tokenizer: Tokenizer, state, params: Params, optimizer) -> Iterator:
+    """The steps of the stage, by its kind: (state, metrics, ...)."""
+    steps, model = steps_of(stage, cfg), Transformer(stage.size)
+    sampling = {"steps": steps, "prompts_per_step": cfg.prompts_per_step, "groups": cfg.groups}
+    sampling |= {"policy": policy(stage, cfg, tokenizer), "reward": numbers.strict}
+    if stage.kind == "reinforce":
+        update = partial(grpo_update, model=model, algorithm=GRPO, optimizer=optimizer)
+        sampling |= {"update": jax.jit(update, donate_argnums=0), "graders": {"strict": numbers.strict}}
+        return grpo_steps(state, task.train, algorithm=GRPO, **sampling)
+    loss = partial(dpo_loss if stage.kind == "prefer" else text_loss, model=model)
+    update = jax.jit(partial(supervised_update, loss=loss, optimizer=optimizer), donate_argnums=0)
+    if stage.kind == "prefer":
+        score, reference = jax.jit(partial(completion_logps, model=model)), jax.tree.map(jnp.copy, params)
+        return preference_steps(state, task.train, reference=reference, score=score, update=update, **sampling)
+    texts = partial(documents, stage, tokenizer, cfg.seed)
+    return text_steps(state, texts, steps=steps, rows=cfg.rows, length=cfg.length, update=update)
+
+
+def measured(stage: Stage, cfg: Config, task: Task, tokenizer: Tokenizer, params: Params) -> dict:
+    key = jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
+    sizes = {"groups": 1, "batch": cfg.prompts_per_step * cfg.groups}
+    problems = task.test[: cfg.eval_problems]
+    return evaluate(params, problems, policy=policy(stage, cfg, tokenizer), key=key, **sizes)._asdict()
+
+
+def policy(stage: Stage, cfg: Config, tokenizer: Tokenizer) -> Policy:
+    """A model that has only read continues a text; from then on it is asked."""
+
+    def encode(problem: Problem) -> list[int]:
+        if stage.kind == "read":
+            return tokenizer.encode(f"{problem.question}\n")
+        return encode_prompt(tokenizer, [{"role": "user", "content": problem.question}])
+
+    sample = jax.jit(sampler(Transformer(stage.size), tokenizer, Sampling(), max_tokens=cfg.max_tokens))
+    return Policy(encode, sample, tokenizer)
+
+
+def vocabulary(seed: int) -> Tokenizer:
+    texts = corpus.reading(f"vocabulary {seed}", drills=0.1)
+    return train_tokenizer(islice(texts, 10_000), vocabulary=SMALL.vocab, symbols=("####",))
+
+
+def documents(stage: Stage, tokenizer: Tokenizer, seed: int, step: int) -> Iterator[Document]:
+    """The texts of one step, drawn afresh for each, so that no problem is read twice."""
+    end = tokenizer.stop_ids[0]
+    if stage.kind == "read":
+        for text in corpus.reading(f"{seed} {step}", drills=0.3):
+            yield Document([*tokenizer.encode(text), end])
+        return
+    for question, answer in corpus.lessons(f"{seed} {step}", stage.styles):
+        prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}])
+        yield Document([*prompt, *tokenizer.encode(answer), end], learned_from=len(prompt))
+
+
+def steps_of(stage: Stage, cfg: Config) -> int:
+    return max(1, round(stage.steps * cfg.share))
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
