@@ -36,7 +36,7 @@ class Config:
     model: str = "tiny"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
     shots: int = 0  # worked examples before each question
     problems: int = 500  # of each set
-    max_tokens: int = 80  # longest completion
+    max_tokens: int = 72  # longest completion
     temperature: float = 0.0  # 0 is greedy
     batch: int = 250  # problems sampled at a time
     seed: int = 0

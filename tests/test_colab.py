@@ -14,7 +14,7 @@ def test_notebook(file, tmp_path):
     assert all(not cell.get("outputs") for cell in notebook.cells)  # committed without results
     for cell in notebook.cells:
         cell.source = cell.source.replace("steps=30, prompts_per_step=32", "steps=2, prompts_per_step=4")
-        cell.source = cell.source.replace("80, 3e-4, 300", "16, 3e-4, 8")
+        cell.source = cell.source.replace("72, 1e-4, 300", "16, 1e-4, 8")
     assert any("steps=2" in cell.source for cell in notebook.cells)
     done = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]

@@ -1,30 +1,47 @@
-"""The family that ships with the package: whole, small, one vocabulary, and what it claims to be."""
+"""The models that ship with the package are whole, small, and read by transformers, too."""
 
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxreason.models import SHIPPED, load_model, resolve
+from jaxreason.models import SHIPPED, Transformer, load_model, resolve, run_prompts, unembed
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
+from jaxreason.types import Prompts
 
 FOLDER = Path(resolve.__file__).parent / "shipped"
 
 
-def size(params) -> int:
-    return sum(x.size for x in jax.tree.leaves(params))
-
-
-def test_the_family():
+def test_what_ships_is_small_whole_and_reads_questions_alone():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 25e6
-    models = {name: load_model(name) for name in SHIPPED}
-    small, large = size(models["tiny-base"].params), size(models["tiny-large-base"].params)
-    assert 4 <= large / small <= 8 and size(models["tiny"].params) == small
-    vocabularies = {model.tokenizer.backend.processor.serialized_model_proto() for model in models.values()}
-    assert len(vocabularies) == 1
+    assert sorted(folder.name for folder in FOLDER.iterdir()) == sorted(SHIPPED)
     task = load_task("grade-school")
-    ids = encode_prompt(models["tiny"].tokenizer, messages(task, task.train[0]))
-    assert models["tiny"].tokenizer.decode(ids) == f"<|user|>{task.train[0].question}<|assistant|>"
-    for _, params, _ in models.values():
+    for name in SHIPPED:
+        config, params, tokenizer = load_model(name)
+        assert tokenizer.vocab_size == config.vocab
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+        ids = encode_prompt(tokenizer, messages(task, task.train[0]))
+        assert tokenizer.decode(ids) == f"<|user|>{task.train[0].question}<|assistant|>"
+
+
+@pytest.mark.parity
+def test_transformers_reads_it():
+    import torch
+    import transformers
+
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(FOLDER / "tiny", dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER / "tiny")
+    config, params, ours = load_model("tiny")
+    task = load_task("grade-school")
+    text = f"<|user|>{task.test[0].question}<|assistant|>{task.test[0].solution}"
+    ids = ours.encode(text)
+    assert tokenizer.encode(text, add_special_tokens=False) == ids
+    prompts = Prompts(jnp.array([ids]), jnp.ones((1, len(ids)), bool))
+    model = Transformer(config)
+    logits = jax.jit(lambda p: unembed(p, run_prompts(p, prompts, model=model)[0], model=model))(params)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
