@@ -29,9 +29,7 @@ def test_what_ships_is_small_whole_and_reads_questions_alone():
 
 @pytest.mark.parity
 def test_transformers_reads_it():
-    import torch
-    import transformers
-
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(FOLDER / "tiny", dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER / "tiny")
     config, params, ours = load_model("tiny")
