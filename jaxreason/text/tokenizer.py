@@ -181,7 +181,8 @@ class SentencePiece:
 
     def hugging_face_settings(self) -> dict[str, Any]:
         model = ModelProto.FromString(self.processor.serialized_model_proto())
-        settings = {"add_prefix_space": model.normalizer_spec.add_dummy_prefix}
+        prefix = model.normalizer_spec.add_dummy_prefix
+        settings = {"add_prefix_space": prefix, "legacy": prefix}  # legacy: also after a special token, as here
         extra = {index: token for index, token in self.text_of.items() if index >= self.processor.vocab_size()}
         if extra:
             settings["added_tokens_decoder"] = {
