@@ -1,7 +1,7 @@
 """The stories of the `grade-school` task: a text with gaps, and the steps that solve it.
 
 `{A} {B}` are names, `{x} {y}` things, `{k} {m} {n} {p}` factors and `{a} {b} {c}` amounts. A step is
-`label = left operator right`; later steps use the label, an underscore in it is a space in the solution.
+`label = left operator right`; later steps use the label, and the solution shows it.
 """
 
 import random
