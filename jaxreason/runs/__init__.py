@@ -4,6 +4,7 @@ from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
 from jaxreason.runs.folder import RunFolder, write_json
+from jaxreason.runs.train import train
 
 __all__ = [
     "RunFolder",
@@ -15,5 +16,6 @@ __all__ = [
     "main",
     "parse",
     "show_progress",
+    "train",
     "write_json",
 ]

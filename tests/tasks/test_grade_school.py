@@ -115,7 +115,8 @@ def test_held_out_sets_cannot_be_met_in_training():
 def test_the_same_seed_tells_the_same_stories():
     first, again, other = (list(islice(word_problems(seed), 50)) for seed in (7, 7, 8))
     assert first == again != other
-    assert list(islice(corpus.reading(1, drills=0.5), 50)) == list(islice(corpus.reading(1, drills=0.5), 50))
+    texts = [list(islice(corpus.reading(1, drills=0.3, premises=0.3), 50)) for _ in range(2)]
+    assert texts[0] == texts[1]
 
 
 def test_twins_differ_in_one_premise_and_in_their_verdict():
@@ -143,7 +144,7 @@ def test_verdicts_are_graded_as_words():
 
 
 def test_drills_are_equations_of_the_difficulty():
-    for text in islice(corpus.reading(3, drills=1.0), 50):
+    for text in islice(corpus.reading(3, drills=1.0, premises=0.0), 50):
         for line in text.split("\n"):
             left, right = line.split("=")
             assert value(left) == int(right) and 1 <= int(right) <= DIFFICULTIES["medium"].result

@@ -23,7 +23,7 @@ def test_documents_fill_rows_first_fit():
 
 
 def test_a_trained_vocabulary(tmp_path):
-    texts = list(islice(corpus.reading("test", drills=0.1), 2000))
+    texts = list(islice(corpus.reading("test", drills=0.1, premises=0.1), 2000))
     tokenizer = train_tokenizer(texts, vocabulary=900, symbols=("####",))
     assert tokenizer.vocab_size == 900
     tokenizer.save(tmp_path)
