@@ -1,6 +1,6 @@
 """One decoder for all families, as pure functions over a parameter dictionary that mirrors the published names.
 
-A prompt exists once. `run_prompts` computes its keys and values, `[P S K H]` per layer; the `G` completions of the
+A prompt exists once. `run_prompts` computes its keys and values, `[P K S H]` per layer; the `G` completions of the
 prompt attend to them and to themselves, in the sampler (`run_step`) and in the gradient (`run_completions`).
 Prompts are padded on the right and completion slot `t` sits at position `prompt_length + t` in every row, so
 causality between slots is causality between positions.
@@ -22,15 +22,17 @@ INIT = nn.initializers.normal(0.02)
 
 
 class KV(NamedTuple):
-    k: Float[Array, "P *rest K H"]
-    v: Float[Array, "P *rest K H"]
+    """Heads before time: so a batched product reads a cache as it lies, where time before heads is transposed first."""
+
+    k: Float[Array, "P *group K time H"]
+    v: Float[Array, "P *group K time H"]
 
 
 class Context(NamedTuple):
     """What completions need of their prompt: one key/value pair a layer, shared by the whole group."""
 
     kv: tuple[KV, ...]
-    """Each [P S K H]."""
+    """Each [P K S H]."""
     mask: Bool[Array, "P S"]
     """True on real prompt tokens."""
 
@@ -84,30 +86,53 @@ class RMSNorm(nn.Module):
         return (x32 * (self.offset + weight)).astype(x.dtype)
 
 
+class Look(NamedTuple):
+    """Attention over some of the keys: a softmax not yet divided by its total, so that looks can be merged."""
+
+    top: Float[Array, "*rows T R 1"]
+    """Largest score."""
+    total: Float[Array, "*rows T R 1"]
+    """Sum of exp(score - top)."""
+    out: Float[Array, "*rows T R H"]
+    """Sum of exp(score - top) times value."""
+
+
+def look(q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str) -> Look:
+    """`axes` names the leading axes of `q`, `keys` those of `kv`; softmax in float32."""
+    scores = jnp.einsum(f"{axes}TRH,{keys}UH->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
+    scores = jnp.where(visible[:, None, None, :, None, :], scores, jnp.finfo(jnp.float32).min)
+    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - top)
+    out = jnp.einsum(
+        f"{axes}TRU,{keys}UH->{axes}TRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32
+    )
+    return Look(top, weights.sum(axis=-1, keepdims=True), out)
+
+
+def merge(one: Look, other: Look) -> Look:
+    """Attention over the keys of both; a look that saw nothing has the lowest top and weighs 0."""
+    top = jnp.maximum(one.top, other.top)
+    a, b = jnp.exp(one.top - top), jnp.exp(other.top - top)
+    return Look(top, a * one.total + b * other.total, a * one.out + b * other.out)
+
+
 def attend(
     q: Float[Array, "P G T N H"], own: KV, context: KV | None, sight: Sight, scale: float
 ) -> Float[Array, "P G T N H"]:
-    """Softmax attention over the prompt's shared keys and the completion's own; softmax in float32.
+    """Softmax attention over the prompt's shared keys and the completion's own.
 
-    `own` is [P G U K H]; `context`, if any, [P S K H] and is never repeated over G.
+    `own` is [P G K U H]; `context`, if any, [P K S H] and is never repeated over G. The two are looked at apart and
+    merged: their scores lie in memory in different orders, and one softmax over both would first copy one of them.
     """
     P, G, T, N, H = q.shape
-    K = own.k.shape[-2]
-    q = (q * scale).reshape(P, G, T, K, N // K, H)
-
-    def scores(equation: str, k: Array, visible: Array) -> Array:
-        raw = jnp.einsum(equation, q, k, preferred_element_type=jnp.float32)
-        return jnp.where(visible, raw, jnp.finfo(jnp.float32).min)
-
-    parts = [scores("PGTKRH,PGUKH->PKGTRU", own.k, sight.own[:, None, None, :, None, :])]
+    K = own.k.shape[2]
+    q = (q * scale).reshape(P, G, T, K, N // K, H).swapaxes(2, 3)
+    seen = look(q, own, sight.own, "PGK", "PGK")
     if context is not None:
-        parts.append(scores("PGTKRH,PSKH->PKGTRS", context.k, sight.context[:, None, None, :, None, :]))
-    weights = jax.nn.softmax(jnp.concatenate(parts, axis=-1), axis=-1).astype(q.dtype)
-    U = own.k.shape[2]
-    out = jnp.einsum("PKGTRU,PGUKH->PGTKRH", weights[..., :U], own.v)
-    if context is not None:
-        out += jnp.einsum("PKGTRS,PSKH->PGTKRH", weights[..., U:], context.v)
-    return out.reshape(P, G, T, N, H)
+        shared = look(q.swapaxes(1, 2), context, sight.context, "PKG", "PK")
+        seen = merge(seen, Look(*(x.swapaxes(1, 2) for x in shared)))
+    out = (seen.out / seen.total).astype(q.dtype)
+    return out.swapaxes(2, 3).reshape(P, G, T, N, H)
 
 
 class Attention(nn.Module):
@@ -126,9 +151,10 @@ class Attention(nn.Module):
                 y = RMSNorm(cfg.norm_eps, cfg.norm_offset, name=f"{name}_norm")(y)
             return y if name == "v" else rotate(y, cos_sin)
 
-        q, own = project("q", cfg.heads), KV(project("k", cfg.kv_heads), project("v", cfg.kv_heads))
+        q, own = project("q", cfg.heads), (project("k", cfg.kv_heads), project("v", cfg.kv_heads))
+        own = KV(*(jnp.swapaxes(y, 2, 3) for y in own))
         if cache is not None:
-            own = jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=2), cache, own)
+            own = jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=3), cache, own)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
         y = attend(q, own, context, sight, scale)
         return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
@@ -286,10 +312,11 @@ def run_step(
 
 
 def empty_caches(context: Context, groups: int, length: int) -> tuple[KV, ...]:
-    """Room for `groups` completions of `length` tokens for each prompt of `context`, [P G T K H] per layer."""
+    """Room for `groups` completions of `length` tokens for each prompt of `context`, [P G K T H] per layer."""
 
-    def room(x: Float[Array, "P S K H"]) -> Float[Array, "P G T K H"]:
-        return jnp.zeros((x.shape[0], groups, length, *x.shape[2:]), x.dtype)
+    def room(x: Float[Array, "P K S H"]) -> Float[Array, "P G K T H"]:
+        P, K, _, H = x.shape
+        return jnp.zeros((P, groups, K, length, H), x.dtype)
 
     return jax.tree.map(room, context.kv)
 
@@ -299,7 +326,7 @@ def _inputs(model: Transformer, tokens, slots: Int[Array, "T"], context: Context
     P, _, T = tokens.shape
     start = jnp.zeros((P,), jnp.int32) if context is None else context.lengths
     positions = start[:, None] + slots
-    keys = jnp.arange(T if caches is None else caches[0].k.shape[2])
+    keys = jnp.arange(T if caches is None else caches[0].k.shape[3])
 
     def sight(window: int | None) -> Sight:
         own = (keys <= slots[:, None])[None]

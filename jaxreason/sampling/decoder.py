@@ -31,7 +31,7 @@ class Decoder(Protocol):
 class TransformerState(NamedTuple):
     context: Context
     caches: tuple[KV, ...]
-    """Per layer [P G T K H]."""
+    """Per layer [P G K T H]."""
     slot: Int[Array, ""]
     """Where the next token is written, the same in every row."""
 
