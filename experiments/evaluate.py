@@ -20,7 +20,7 @@ from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 
-LIMITS = dict.fromkeys(("problems", "samples", "max_tokens", "batch"), (1, float("inf")))
+LIMITS = dict.fromkeys(("problems", "samples", "max_tokens", "rows"), (1, float("inf")))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, float("inf")), "seed": (0, 2**32 - 1)}
 
 
@@ -34,7 +34,7 @@ class Config:
     samples: int = 1  # completions for each
     max_tokens: int = 128  # longest completion
     temperature: float = 0.0  # 0 is greedy
-    batch: int = 8  # problems sampled at a time
+    rows: int = 32  # completions sampled side by side
     seed: int = 0
     out: str = ""  # file for the numbers and all completions, as JSON
 
@@ -43,12 +43,13 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
-    sample = jax.jit(sampler(Transformer(config), tokenizer, Sampling(cfg.temperature), max_tokens=cfg.max_tokens))
+    sampling = Sampling(cfg.temperature)
+    sample = sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     problems = task.test[: cfg.problems]
     check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)
     key = jax.random.key(cfg.seed)
-    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, batch=cfg.batch, key=key)
+    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, key=key)
     print(json.dumps(summary))
     if cfg.out:
         write_json(Path(cfg.out), {"config": asdict(cfg), "summary": summary, "samples": samples})

@@ -115,7 +115,7 @@ def run(cfg: Config) -> dict:
     model = Transformer(config, dtype, cfg.remat)
     optimizer = make_optimizer(cfg.learning_rate, warmup_updates=cfg.warmup_updates, max_norm=cfg.max_grad_norm)
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.top_p, cfg.min_p)
-    sample = jax.jit(sampler(model, tokenizer, sampling, max_tokens=cfg.max_tokens))
+    sample = sampler(model, tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.prompts_per_step * cfg.groups)
     step = partial(grpo_update, model=model, algorithm=algorithm, optimizer=optimizer, temperature=cfg.temperature)
     update = jax.jit(partial(step, micro_batches=cfg.micro_batches), donate_argnums=0)
     reference = None
@@ -125,9 +125,8 @@ def run(cfg: Config) -> dict:
 
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     check_prompts(policy, chain(task.train, *held_out.values()), max_tokens=cfg.max_tokens, config=config)
-    batch = max(1, cfg.prompts_per_step * cfg.groups // cfg.eval_samples)
-    measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, batch=batch)
-    measure = partial(measure, key=jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION))
+    key = jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
+    measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, key=key)
 
     name = f"{Path(cfg.model).resolve().name}-{task.name.replace(':', '-')}-{cfg.seed}" + "-smoke" * cfg.smoke
     folder = RunFolder(Path(cfg.out or f"runs/grpo_gsm8k/{name}"), asdict(cfg))

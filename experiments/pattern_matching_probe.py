@@ -25,10 +25,10 @@ from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 
-LIMITS = dict.fromkeys(("problems", "max_tokens", "batch"), (1, inf))
+LIMITS = dict.fromkeys(("problems", "max_tokens", "rows"), (1, inf))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, 4), "seed": (0, 2**32 - 1)}
-REAL = {"problems": 50, "max_tokens": 256, "batch": 8}
-SMOKE = {"problems": 4, "max_tokens": 16, "batch": 4}
+REAL = {"problems": 50, "max_tokens": 256, "rows": 32}
+SMOKE = {"problems": 4, "max_tokens": 16, "rows": 4}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Config:
     problems: int = 500  # of each set
     max_tokens: int = 72  # longest completion
     temperature: float = 0.0  # 0 is greedy
-    batch: int = 250  # problems sampled at a time
+    rows: int = 256  # completions sampled side by side
     seed: int = 0
     out: str = ""  # folder for the numbers, all completions and the plot; empty: runs/pattern_matching_probe/MODEL
     smoke: bool = False  # shrink what no flag sets to a minute's work
@@ -53,11 +53,12 @@ def run(cfg: Config) -> dict:
     console = Console(highlight=False)
     task = load_task("grade-school")
     config, params, tokenizer = load_model(cfg.model)
-    sample = jax.jit(sampler(Transformer(config), tokenizer, Sampling(cfg.temperature), max_tokens=cfg.max_tokens))
+    sampling = Sampling(cfg.temperature)
+    sample = sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     sets = {name: problems[: cfg.problems] for name, problems in task.held_out.items()}
     check_prompts(policy, chain(*sets.values()), max_tokens=cfg.max_tokens, config=config)
-    measure = partial(evaluate, policy=policy, groups=1, batch=cfg.batch, key=jax.random.key(cfg.seed))
+    measure = partial(evaluate, policy=policy, groups=1, key=jax.random.key(cfg.seed))
     done = evaluate_sets(params, sets, measure, console, cfg.model)
 
     folder = Path(cfg.out or f"runs/pattern_matching_probe/{Path(cfg.model).name}")

@@ -166,9 +166,8 @@ def stepped(
 
 def measured(stage: Stage, cfg: Config, task: Task, tokenizer: Tokenizer, params: Params) -> dict:
     key = jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
-    sizes = {"groups": 1, "batch": cfg.prompts_per_step * cfg.groups}
     problems = task.test[: cfg.eval_problems]
-    return evaluate(params, problems, policy=policy(stage, cfg, tokenizer), key=key, **sizes)._asdict()
+    return evaluate(params, problems, policy=policy(stage, cfg, tokenizer), key=key, groups=1)._asdict()
 
 
 def policy(stage: Stage, cfg: Config, tokenizer: Tokenizer) -> Policy:
@@ -179,7 +178,7 @@ def policy(stage: Stage, cfg: Config, tokenizer: Tokenizer) -> Policy:
             return tokenizer.encode(f"{problem.question}\n")
         return encode_prompt(tokenizer, [{"role": "user", "content": problem.question}])
 
-    sample = jax.jit(sampler(Transformer(stage.size), tokenizer, Sampling(), max_tokens=cfg.max_tokens))
+    sample = sampler(Transformer(stage.size), tokenizer, Sampling(), max_tokens=cfg.max_tokens)
     return Policy(encode, sample, tokenizer)
 
 

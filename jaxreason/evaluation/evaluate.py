@@ -20,7 +20,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    params: Params, problems: Sequence[Problem], *, policy: Policy, groups: int, batch: int, key: Key[Array, ""]
+    params: Params, problems: Sequence[Problem], *, policy: Policy, groups: int, key: Key[Array, ""]
 ) -> Evaluation:
     """Samples `groups` completions of every problem and grades them strictly and leniently, side by side.
 
@@ -30,7 +30,7 @@ def evaluate(
     completions: list[list[str]] = [[] for _ in problems]
     lengths, truncated = np.zeros((2, len(problems), groups))
     seconds = 0.0
-    for done in sample_all(policy, params, problems, groups=groups, batch=batch, key=key):
+    for done in sample_all(policy, params, problems, groups=groups, key=key):
         lengths[done.rows], truncated[done.rows] = done.rollouts.lengths, done.rollouts.truncated
         seconds += done.seconds
         for row, group in zip(done.rows, done.texts, strict=True):

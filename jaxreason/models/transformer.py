@@ -244,7 +244,7 @@ def init(key: Key[Array, ""], cfg: ModelConfig) -> Params:
     """Random float32 parameters: normal(0.02) matrices, unit norms, zero biases."""
     prompts = Prompts(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
     model = Transformer(cfg)
-    return model.init(key, *_inputs(model, prompts.tokens[:, None], jnp.arange(1), None, None))["params"]
+    return model.init(key, *_inputs(model, prompts.tokens[:, None], jnp.arange(1)))["params"]
 
 
 def param_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -262,7 +262,7 @@ def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transfor
 def run_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> tuple[Float[Array, "P S D"], Context]:
     """Hidden states of every prompt position, and the context its completions attend to."""
     slots = jnp.arange(prompts.tokens.shape[1])
-    inputs = _inputs(model, prompts.tokens[:, None], slots, None, None)
+    inputs = _inputs(model, prompts.tokens[:, None], slots)
     hidden, own = model.apply({"params": params}, *inputs)
     kv = tuple(KV(k=layer.k[:, 0], v=layer.v[:, 0]) for layer in own)
     return hidden[:, 0], Context(kv, prompts.mask)
@@ -273,7 +273,7 @@ def run_completions(
 ) -> Float[Array, "P G T D"]:
     """Hidden states of whole completions; position t predicts token t + 1."""
     slots = jnp.arange(tokens.shape[-1])
-    return model.apply({"params": params}, *_inputs(model, tokens, slots, context, None))[0]
+    return model.apply({"params": params}, *_inputs(model, tokens, slots, context))[0]
 
 
 def run_packed(
@@ -300,13 +300,17 @@ def run_step(
     params: Params,
     tokens: Int[Array, "P G"],
     slot: Int[Array, ""],
+    begin: Int[Array, "P"],
     context: Context,
     caches: tuple[KV, ...],
     *,
     model: Transformer,
 ) -> tuple[Float[Array, "P G D"], tuple[KV, ...]]:
-    """One token of every completion, written at the same `slot` of every row's cache."""
-    inputs = _inputs(model, tokens[..., None], slot[None], context, caches)
+    """One token of every completion, written at the same `slot` of every row's cache.
+
+    `begin` is the slot of each prompt's first completion token; what lies before it is of others, and not seen.
+    """
+    inputs = _inputs(model, tokens[..., None], slot[None], context, caches, begin)
     hidden, caches = model.apply({"params": params}, *inputs)
     return hidden[:, :, 0], caches
 
@@ -321,15 +325,26 @@ def empty_caches(context: Context, groups: int, length: int) -> tuple[KV, ...]:
     return jax.tree.map(room, context.kv)
 
 
-def _inputs(model: Transformer, tokens, slots: Int[Array, "T"], context: Context | None, caches) -> tuple:
+def _inputs(
+    model: Transformer,
+    tokens: Int[Array, "P G T"],
+    slots: Int[Array, "T"],
+    context: Context | None = None,
+    caches: tuple[KV, ...] | None = None,
+    begin: Int[Array, "P"] | None = None,
+) -> tuple:
     """The positional inputs of `Transformer`: positions and masks follow from slots and prompt lengths alone."""
     P, _, T = tokens.shape
     start = jnp.zeros((P,), jnp.int32) if context is None else context.lengths
+    if begin is not None:
+        start -= begin
     positions = start[:, None] + slots
     keys = jnp.arange(T if caches is None else caches[0].k.shape[3])
 
     def sight(window: int | None) -> Sight:
         own = (keys <= slots[:, None])[None]
+        if begin is not None:
+            own &= keys >= begin[:, None, None]
         if window is not None:
             own &= slots[:, None] - keys < window
         if context is None:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
+import jax
 import simple_parsing
 
+from jaxreason.cache import cache_folder
 from jaxreason.errors import InputError
 
 Config = TypeVar("Config")
@@ -83,7 +85,9 @@ def main(
 ) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
     try:
-        run(parse(config, description, presets=presets))
+        asked = parse(config, description, presets=presets)
+        remember_compiled()
+        run(asked)
     except InputError as error:
         _leave(2, f"error: {error}")
     except OSError as error:
@@ -92,6 +96,14 @@ def main(
         print("stopped: run the same command to go on from the last complete checkpoint", file=sys.stderr, flush=True)
         os._exit(130)  # at once: threads of a save that was interrupted would print over this line
     sys.exit(0)
+
+
+def remember_compiled() -> None:
+    """What XLA compiles is kept on disk, so that the next run starts at once; JAX's own settings come first."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _leave(status: int, message: str) -> NoReturn:

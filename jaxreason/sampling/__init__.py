@@ -1,18 +1,22 @@
 """Rollouts: decoders, draws, the compiled sampler and its host side."""
 
-from jaxreason.sampling.decoder import Decoder, TransformerDecoder
+from jaxreason.sampling.decoder import Decoder, State, TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
 from jaxreason.sampling.generate import generate, row_keys
 from jaxreason.sampling.rollout import Policy, check_prompts, pad_prompts, sample_all, sampler, texts
+from jaxreason.sampling.schedule import Sampler
 
 __all__ = [
     "GREEDY",
     "Decoder",
     "Policy",
+    "Sampler",
     "Sampling",
+    "State",
     "TransformerDecoder",
     "check_prompts",
     "draw",
+    "fresh",
     "generate",
     "pad_prompts",
     "row_keys",

@@ -1,4 +1,4 @@
-"""What the sampler knows of a model: two pure functions.
+"""What the sampler knows of a model: two pure functions, and a state whose parts it can move.
 
 Anything with these two methods samples: a Transformer, several of them fused, a test's Markov chain. Implementations
 are frozen dataclasses, so that a jitted caller can take them as static arguments.
@@ -7,20 +7,31 @@ are frozen dataclasses, so that a jitted caller can take them as static argument
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreason.models.transformer import KV, Context, Transformer, empty_caches, run_prompts, run_step, unembed
+from jaxreason.models.transformer import Transformer, empty_caches, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
 
-State = Any
-"""Any pytree; the sampler only hands it from one call to the next."""
+
+class State(NamedTuple):
+    """What is known of every completion so far. All write at the same `slot`, whenever they began."""
+
+    prompt: Any
+    """A pytree of [P ...]: what the completions of a prompt share."""
+    cache: Any
+    """A pytree of [P G ... slots H]: what each has of its own, a slot a token."""
+    begin: Int[Array, "P"]
+    """The slot of each prompt's first completion token."""
+    slot: Int[Array, ""]
+    """Where the next token is written."""
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    def prefill(self, params: Params, prompts: Prompts, groups: int, length: int) -> tuple[Float[Array, "P V"], State]:
-        """Logits of the first completion token, and a state with room for `groups` completions of `length` tokens."""
+    def prefill(self, params: Params, prompts: Prompts, groups: int, slots: int) -> tuple[Float[Array, "P V"], State]:
+        """Logits of the first completion token, and a state with room for `groups` completions of `slots` tokens."""
         ...
 
     def decode(self, params: Params, tokens: Int[Array, "P G"], state: State) -> tuple[Float[Array, "P G V"], State]:
@@ -28,24 +39,47 @@ class Decoder(Protocol):
         ...
 
 
-class TransformerState(NamedTuple):
-    context: Context
-    caches: tuple[KV, ...]
-    """Per layer [P G K T H]."""
-    slot: Int[Array, ""]
-    """Where the next token is written, the same in every row."""
-
-
 @dataclass(frozen=True)
 class TransformerDecoder:
     model: Transformer
 
-    def prefill(self, params: Params, prompts: Prompts, groups: int, length: int):
+    def prefill(self, params: Params, prompts: Prompts, groups: int, slots: int):
         hidden, context = run_prompts(params, prompts, model=self.model)
-        last = hidden[jnp.arange(hidden.shape[0]), context.lengths - 1]
-        state = TransformerState(context, empty_caches(context, groups, length), jnp.zeros((), jnp.int32))
-        return unembed(params, last, model=self.model), state
+        P = hidden.shape[0]
+        last = hidden[jnp.arange(P), context.lengths - 1]
+        return unembed(params, last, model=self.model), fresh(context, empty_caches(context, groups, slots), P)
 
-    def decode(self, params: Params, tokens: Int[Array, "P G"], state: TransformerState):
-        hidden, caches = run_step(params, tokens, state.slot, state.context, state.caches, model=self.model)
-        return unembed(params, hidden, model=self.model), TransformerState(state.context, caches, state.slot + 1)
+    def decode(self, params: Params, tokens: Int[Array, "P G"], state: State):
+        hidden, cache = run_step(params, tokens, state.slot, state.begin, state.prompt, state.cache, model=self.model)
+        return unembed(params, hidden, model=self.model), state._replace(cache=cache, slot=state.slot + 1)
+
+
+def fresh(prompt: Any, cache: Any, prompts: int) -> State:
+    """A state whose completions all begin at slot 0."""
+    return State(prompt, cache, jnp.zeros(prompts, jnp.int32), jnp.zeros((), jnp.int32))
+
+
+# --- completions leave, others join, the cache grows ---
+
+
+def take(state: State, prompts: Int[Array, "Q"], members: Int[Array, "Q H"]) -> State:
+    """A state of the given completions alone: `members[q]` of prompt `prompts[q]`."""
+    return State(
+        jax.tree.map(lambda x: x[prompts], state.prompt),
+        jax.tree.map(lambda x: x[prompts[:, None], members], state.cache),
+        state.begin[prompts],
+        state.slot,
+    )
+
+
+def join(state: State, newcomers: State, places: Int[Array, "Q"]) -> State:
+    """The prompts of `newcomers`, of which nothing is decoded yet, take the `places` of others."""
+    prompt = jax.tree.map(lambda x, new: x.at[places].set(new), state.prompt, newcomers.prompt)
+    return state._replace(prompt=prompt, begin=state.begin.at[places].set(state.slot))
+
+
+def resize(state: State, first: Int[Array, ""], slots: int) -> State:
+    """A cache of `slots` slots that forgets those before `first`."""
+    kept = first + jnp.arange(slots)  # beyond the old cache the last slot is repeated, and written before it is read
+    cache = jax.tree.map(lambda x: jnp.take(x, kept, axis=-2, mode="clip"), state.cache)
+    return State(state.prompt, cache, state.begin - first, state.slot - first)

@@ -1,4 +1,4 @@
-"""The sampler: one `while_loop` that stops when every row has ended."""
+"""The sampler as pure functions: `begin` draws every first token, `advance` goes on, `generate` is both in one."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,31 @@ from jaxreason.sampling.draw import Sampling, draw
 from jaxreason.types import Params, Prompts, Rollouts
 
 
-class _Loop(NamedTuple):
-    t: Int[Array, ""]
+class Live(NamedTuple):
+    """Completions on their way."""
+
+    state: State
+    keys: Key[Array, "P G"]
+    last: Int[Array, "P G"]
+    """The token drawn last."""
+    alive: Bool[Array, "P G"]
+    """False once a stop token or the length limit has ended the completion."""
+
+
+class Drawn(NamedTuple):
+    """The tokens of some steps."""
+
     tokens: Int[Array, "P G T"]
     mask: Bool[Array, "P G T"]
+    """True where the completion was alive."""
     logps: Float[Array, "P G T"]
-    alive: Bool[Array, "P G"]
-    state: State
+
+
+class Limits(NamedTuple):
+    """When a completion ends."""
+
+    max_tokens: int
+    stop_ids: tuple[int, ...]
 
 
 def row_keys(key: Key[Array, ""], indices: Int[Array | np.ndarray, "P"], groups: int) -> Key[Array, "P G"]:
@@ -39,37 +57,80 @@ def generate(
 ) -> Rollouts:
     """Samples G completions of every prompt, until a stop token or `max_tokens`.
 
-    Row (p, g) draws slot t with `fold_in(keys[p, g], t)` and nothing else. The stop token belongs to the completion.
+    Row (p, g) draws token t with `fold_in(keys[p, g], t)` and nothing else. The stop token belongs to the completion.
     """
-    stops = jnp.asarray(stop_ids, jnp.int32)
+    how = {"decoder": decoder, "sampling": sampling, "limits": Limits(max_tokens, stop_ids)}
+    steps = max(1, max_tokens - 1)
+    live, first = begin(params, prompts, keys, slots=steps, **how)
+    live, rest = advance(params, live, steps=steps, most=max_tokens - 1, **how)
+    drawn = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1)[..., :max_tokens], first, rest)
+    return Rollouts(prompts, *drawn, truncated=~stopped(live.last, stop_ids))
 
-    def record(loop: _Loop, logits: Float[Array, "P G V"]) -> _Loop:
-        fold = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, loop.t))))
-        tokens, logps = draw(logits, fold(keys), sampling)
-        tokens = jnp.where(loop.alive, tokens, 0)
-        return loop._replace(
-            t=loop.t + 1,
-            tokens=loop.tokens.at[..., loop.t].set(tokens),
-            mask=loop.mask.at[..., loop.t].set(loop.alive),
-            logps=loop.logps.at[..., loop.t].set(jnp.where(loop.alive, logps, 0.0)),
-            alive=loop.alive & ~jnp.isin(tokens, stops),
-        )
 
-    def step(loop: _Loop) -> _Loop:
-        logits, state = decoder.decode(params, loop.tokens[..., loop.t - 1], loop.state)
-        return record(loop._replace(state=state), logits)
-
+def begin(
+    params: Params,
+    prompts: Prompts,
+    keys: Key[Array, "P G"],
+    *,
+    slots: int,
+    decoder: Decoder,
+    sampling: Sampling,
+    limits: Limits,
+) -> tuple[Live, Drawn]:
+    """Reads the prompts and draws the first token of every completion."""
     P, G = keys.shape
-    logits, state = decoder.prefill(params, prompts, G, max_tokens)
-    shape = (P, G, max_tokens)
-    loop = _Loop(
-        t=jnp.zeros((), jnp.int32),
-        tokens=jnp.zeros(shape, jnp.int32),
-        mask=jnp.zeros(shape, bool),
-        logps=jnp.zeros(shape, jnp.float32),
-        alive=jnp.ones((P, G), bool),
-        state=state,
-    )
-    loop = record(loop, jnp.broadcast_to(logits[:, None], (P, G, logits.shape[-1])))
-    loop = jax.lax.while_loop(lambda loop: (loop.t < max_tokens) & loop.alive.any(), step, loop)
-    return Rollouts(prompts, loop.tokens, loop.mask, loop.logps, truncated=loop.alive)
+    logits, state = decoder.prefill(params, prompts, G, slots)
+    live = Live(state, keys, jnp.zeros((P, G), jnp.int32), jnp.ones((P, G), bool))
+    live, drawn = _record(live, jnp.broadcast_to(logits[:, None], (P, G, logits.shape[-1])), 0, sampling, limits)
+    return live, jax.tree.map(lambda x: x[..., None], drawn)
+
+
+def advance(
+    params: Params,
+    live: Live,
+    *,
+    steps: int,
+    most: Int[Array, ""] | int,
+    above: tuple[Int[Array, ""] | int, Int[Array, ""] | int] = (0, 0),
+    decoder: Decoder,
+    sampling: Sampling,
+    limits: Limits,
+) -> tuple[Live, Drawn]:
+    """Draws up to `most` tokens of every completion, of the `steps` there is room for.
+
+    Stops early when no more prompts and completions are alive than `above` says.
+    """
+    P, G = live.alive.shape
+
+    def going(carry: tuple[Int[Array, ""], Live, Drawn]) -> Bool[Array, ""]:
+        i, live, _ = carry
+        return (i < most) & (live.alive.any(axis=1).sum() > above[0]) & (live.alive.sum() > above[1])
+
+    def step(carry: tuple[Int[Array, ""], Live, Drawn]):
+        i, live, drawn = carry
+        count = live.state.slot + 1 - live.state.begin  # tokens each completion has so far
+        logits, state = decoder.decode(params, live.last, live.state)
+        live, new = _record(live._replace(state=state), logits, count[:, None], sampling, limits)
+        return i + 1, live, jax.tree.map(lambda x, y: x.at[..., i].set(y), drawn, new)
+
+    shape = (P, G, steps)
+    nothing = Drawn(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, jnp.float32))
+    _, live, drawn = jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), live, nothing))
+    return live, drawn
+
+
+def _record(
+    live: Live, logits: Float[Array, "P G V"], count: Int[Array, "P 1"] | int, sampling: Sampling, limits: Limits
+) -> tuple[Live, Drawn]:
+    """Draws token number `count` of every completion."""
+    counts = jnp.broadcast_to(count, live.alive.shape)
+    uniform = jax.vmap(jax.vmap(lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))))(live.keys, counts)
+    tokens, logps = draw(logits, uniform, sampling)
+    tokens = jnp.where(live.alive, tokens, live.last)
+    drawn = Drawn(jnp.where(live.alive, tokens, 0), live.alive, jnp.where(live.alive, logps, 0.0))
+    alive = live.alive & ~stopped(tokens, limits.stop_ids) & (counts + 1 < limits.max_tokens)
+    return live._replace(last=tokens, alive=alive), drawn
+
+
+def stopped(tokens: Int[Array, "*batch"], stop_ids: tuple[int, ...]) -> Bool[Array, "*batch"]:
+    return jnp.isin(tokens, jnp.asarray(stop_ids, jnp.int32))

@@ -1,8 +1,8 @@
-"""The host side of sampling: token lists in, padded batches through the compiled sampler, texts out."""
+"""From problems to texts: token lists in, padded batches through the sampler, completions out."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import jax
@@ -14,12 +14,13 @@ from jaxreason.models.config import ModelConfig
 from jaxreason.models.transformer import Transformer
 from jaxreason.sampling.decoder import TransformerDecoder
 from jaxreason.sampling.draw import Sampling
-from jaxreason.sampling.generate import generate, row_keys
+from jaxreason.sampling.generate import row_keys
+from jaxreason.sampling.schedule import Sampler
 from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
 from jaxreason.types import Params, Prompts, Rollouts
 
-BUCKETS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768)
+BUCKETS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768)
 """Prompt lengths that are compiled for; a run meets a handful of them."""
 
 
@@ -29,16 +30,15 @@ class Policy(NamedTuple):
     encode: Callable[[Problem], list[int]]
     """A problem as prompt tokens."""
     sample: Callable[..., Rollouts]
-    """The jitted sampler, `jax.jit(sampler(...))` or any other with params, prompts and keys left open."""
+    """`sampler(...)`, or any other function of params, prompts and keys."""
     tokenizer: Tokenizer
 
 
 def sampler(
-    model: Transformer, tokenizer: Tokenizer, sampling: Sampling, *, max_tokens: int
-) -> Callable[..., Rollouts]:
-    """`generate` with everything but params, prompts and keys filled in: what a caller jits."""
-    limits = {"max_tokens": max_tokens, "stop_ids": tokenizer.stop_ids}
-    return partial(generate, decoder=TransformerDecoder(model), sampling=sampling, **limits)
+    model: Transformer, tokenizer: Tokenizer, sampling: Sampling, *, max_tokens: int, rows: int = 256
+) -> Sampler:
+    """The sampler of a Transformer: at most `rows` completions of at most `max_tokens` tokens side by side."""
+    return Sampler(TransformerDecoder(model), sampling, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids, rows=rows)
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
@@ -46,12 +46,17 @@ def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
     longest = max(len(p) for p in prompts)
     if min(len(p) for p in prompts) == 0:
         raise InputError("a prompt is empty: give the model at least one token to continue")
-    width = next((b for b in BUCKETS if b >= longest), longest)
+    width = bucket(longest)
     tokens = np.zeros((len(prompts), width), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
     lengths = np.array([len(p) for p in prompts])
     return Prompts(tokens, np.arange(width) < lengths[:, None])
+
+
+def bucket(length: int) -> int:
+    """The smallest of `BUCKETS` that holds `length`, or itself beyond them."""
+    return next((b for b in BUCKETS if b >= length), length)
 
 
 def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
@@ -92,25 +97,18 @@ class Sampled(NamedTuple):
 
 
 def sample_all(
-    policy: Policy, params: Params, problems: Sequence[Problem], *, groups: int, batch: int, key: Key[Array, ""]
+    policy: Policy, params: Params, problems: Sequence[Problem], *, groups: int, key: Key[Array, ""]
 ) -> Iterator[Sampled]:
-    """Samples `groups` completions of any number of problems, `batch` at a time.
+    """Samples `groups` completions of any number of problems, those of similar prompt length together.
 
-    Similar lengths go together so that padding stays small; the problem's own index, not its place in a batch, chooses
-    the random keys. The last batch is filled up with copies that are dropped again: one shape per length bucket.
+    The problem's own index, not its place, chooses the random keys.
     """
     prompts = [policy.encode(problem) for problem in problems]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        filled = rows + rows[-1:] * (batch - len(rows))
-        keys = row_keys(key, np.array([problems[i].index for i in filled]), groups)
+    for _, same in groupby(order, key=lambda i: bucket(len(prompts[i]))):
+        rows = list(same)
+        keys = row_keys(key, np.array([problems[i].index for i in rows]), groups)
         begin = time.perf_counter()
-        rollouts = policy.sample(params, pad_prompts([prompts[i] for i in filled]), keys=keys)
-        rollouts = _first(len(rows), jax.block_until_ready(rollouts))
+        rollouts = jax.device_get(policy.sample(params, pad_prompts([prompts[i] for i in rows]), keys=keys))
         seconds = time.perf_counter() - begin
         yield Sampled(rows, rollouts, texts(rollouts, policy.tokenizer), seconds)
-
-
-def _first(count: int, rollouts: Rollouts) -> Rollouts:
-    return jax.tree.map(lambda x: np.asarray(x)[:count], rollouts)

@@ -62,7 +62,7 @@ def check_tiny(family: str, seed: int, reference: np.ndarray) -> None:
     caches = empty_caches(context, G, T)
     for t in range(T):
         tokens = jnp.array(completions[:, :, t])
-        hidden, caches = decode(params, tokens, jnp.array(t), context, caches)
+        hidden, caches = decode(params, tokens, jnp.array(t), jnp.zeros(P, jnp.int32), context, caches)
         step = unembed(params, hidden, model=model)
         np.testing.assert_allclose(step, expected[:, :, t], rtol=0, atol=TINY_TOLERANCE)
 

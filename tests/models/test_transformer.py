@@ -32,10 +32,16 @@ def test_cached_steps_equal_the_uncached_pass(name):
     prefill, complete, step = (jax.jit(partial(f, model=model)) for f in (run_prompts, run_completions, run_step))
     _, context = prefill(params, prompts)
     whole = complete(params, tokens, context)
-    caches = empty_caches(context, *tokens.shape[1:])
-    for t in range(tokens.shape[-1]):
-        hidden, caches = step(params, tokens[..., t], jnp.array(t), context, caches)
-        np.testing.assert_allclose(hidden, whole[:, :, t], atol=1e-5)
+    begin, (P, G, T) = jnp.array([0, 2]), tokens.shape  # the second prompt's completions join two slots later
+    caches = empty_caches(context, G, T + 2)
+    caches = jax.tree.map(lambda x: x + 100.0, caches)  # what others left in the slots must not be seen
+    for slot in range(T + 2):
+        at = jnp.clip(slot - begin, 0, T - 1)[:, None, None]
+        now = jnp.take_along_axis(tokens, at, axis=2)[:, :, 0]
+        hidden, caches = step(params, now, jnp.array(slot), begin, context, caches)
+        for p in range(P):
+            if 0 <= slot - begin[p] < T:
+                np.testing.assert_allclose(hidden[p], whole[p, :, slot - begin[p]], atol=1e-5)
 
 
 @families

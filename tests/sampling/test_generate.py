@@ -11,7 +11,7 @@ import pytest
 
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
-from jaxreason.sampling.decoder import TransformerDecoder
+from jaxreason.sampling.decoder import TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling
 from jaxreason.sampling.generate import generate, row_keys
 from jaxreason.types import Prompts
@@ -24,22 +24,24 @@ CHAIN = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3], [0.3, 0.3, 0.4]])
 class Markov:
     """The next token depends on the last one alone; starts from token 0."""
 
-    def prefill(self, params, prompts, groups, length):
-        return jnp.broadcast_to(params[0], (prompts.tokens.shape[0], params.shape[1])), ()
+    def prefill(self, params, prompts, groups, slots):
+        P = prompts.tokens.shape[0]
+        return jnp.broadcast_to(params[0], (P, params.shape[1])), fresh((), (), P)
 
     def decode(self, params, tokens, state):
-        return params[tokens], state
+        return params[tokens], state._replace(slot=state.slot + 1)
 
 
 @dataclass(frozen=True)
 class Counter:
     """Says 1, 2, 3, ... after a prompt's first token, with certainty."""
 
-    def prefill(self, params, prompts, groups, length):
-        return 50 * jax.nn.one_hot(prompts.tokens[:, 0] + 1, 10), ()
+    def prefill(self, params, prompts, groups, slots):
+        first = prompts.tokens[:, 0] + 1
+        return 50 * jax.nn.one_hot(first, 10), fresh((), (), len(first))
 
     def decode(self, params, tokens, state):
-        return 50 * jax.nn.one_hot(tokens + 1, 10), state
+        return 50 * jax.nn.one_hot(tokens + 1, 10), state._replace(slot=state.slot + 1)
 
 
 def run(decoder, params, prompts, groups, *, seed=0, **kwargs):
