@@ -26,7 +26,6 @@ from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
 from jaxreason.runs import (
     RunFolder,
-    check_divides,
     check_limits,
     choose,
     conclude,
@@ -37,19 +36,24 @@ from jaxreason.runs import (
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages, set_aside
 from jaxreason.text import encode_prompt
-from jaxreason.training import EVALUATION, Checkpoints, grpo_steps, grpo_update, init_state, make_optimizer
+from jaxreason.training import EVALUATION, Checkpoints, grpo_steps, init_state, make_optimizer, updater
 
 ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
 REWARDS = {"strict": numbers.strict, "lenient": numbers.lenient}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-COUNTS = ("steps", "prompts_per_step", "groups", "max_tokens", "inner_updates", "micro_batches", "save_every")
+COUNTS = ("steps", "prompts_per_step", "groups", "max_tokens", "inner_updates", "save_every")
 LIMITS = dict.fromkeys((*COUNTS, "eval_problems", "eval_samples"), (1, inf))
 LIMITS |= dict.fromkeys(("shots", "top_k", "warmup_updates", "kl_weight", "eval_every"), (0, inf))
-LIMITS |= {"temperature": (1e-3, 1e3), "learning_rate": (1e-12, 1), "max_grad_norm": (1e-9, inf)}
+LIMITS |= {
+    "temperature": (1e-3, 1e3),
+    "learning_rate": (1e-12, 1),
+    "max_grad_norm": (1e-9, inf),
+    "update_memory": (0, inf),
+}
 LIMITS |= {"top_p": (1e-9, 1), "min_p": (0, 1), "seed": (0, 2**32 - 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.
 REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
-REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10}
+REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0}
 SMOKE = {"steps": 2, "prompts_per_step": 2, "groups": 2, "max_tokens": 16, "eval_problems": 4, "eval_samples": 2}
 SETS = ("held-out", "new_stories")  # experiments/pattern_matching_probe.py looks at the others
 NEXT = """next: a real model on real problems
@@ -82,8 +86,8 @@ class Config:
     max_grad_norm: float = 1.0  # gradients of a larger global norm are scaled down to it
     kl_weight: float = 0.0  # weight of the KL to the initial model; 0 keeps no copy of it
     inner_updates: int = 1  # optimiser steps on each batch of rollouts
-    micro_batches: int = 1  # cuts the prompts of an update to save memory; the gradient stays the same
-    remat: bool = False  # recompute activations in the backward pass to save memory
+    update_memory: float = 0.05  # GB for activations, about: how many prompts go through an update at a time
+    remat: bool = False  # recompute activations instead of keeping them; XLA for CPUs undoes it
     dtype: str = "float32"  # of activations and matmuls; parameters stay float32
 
     eval_problems: int = 500  # held-out problems before and after, of each held-out set
@@ -104,7 +108,6 @@ def run(cfg: Config) -> dict:
     reward = choose("reward", cfg.reward, REWARDS)
     dtype = choose("dtype", cfg.dtype, DTYPES)
     check_limits(cfg, LIMITS)
-    check_divides(cfg, "micro_batches", "prompts_per_step")
     console.print(f"loading {cfg.model} and {cfg.task}")
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
@@ -116,8 +119,13 @@ def run(cfg: Config) -> dict:
     optimizer = make_optimizer(cfg.learning_rate, warmup_updates=cfg.warmup_updates, max_norm=cfg.max_grad_norm)
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.top_p, cfg.min_p)
     sample = sampler(model, tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.prompts_per_step * cfg.groups)
-    step = partial(grpo_update, model=model, algorithm=algorithm, optimizer=optimizer, temperature=cfg.temperature)
-    update = jax.jit(partial(step, micro_batches=cfg.micro_batches), donate_argnums=0)
+    update = updater(
+        model=model,
+        algorithm=algorithm,
+        optimizer=optimizer,
+        temperature=cfg.temperature,
+        memory=cfg.update_memory * 1e9,
+    )
     reference = None
     if cfg.kl_weight:  # scores of a copy of the initial parameters: the update takes over the originals
         score = jax.jit(partial(score_completions, model=model, temperature=cfg.temperature))

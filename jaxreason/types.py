@@ -11,6 +11,7 @@ another prompt. Prompts are padded on the right; masks are boolean and named by 
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 Params = Any
@@ -24,7 +25,7 @@ class Prompts(NamedTuple):
     """True on real tokens; every row has at least one."""
 
     @property
-    def lengths(self) -> Int[Array, "P"]:
+    def lengths(self) -> Int[Array | np.ndarray, "P"]:
         return self.mask.sum(axis=-1)
 
 
@@ -40,7 +41,7 @@ class Rollouts(NamedTuple):
     """True where the length limit, not a stop token, ended the completion."""
 
     @property
-    def lengths(self) -> Int[Array, "P G"]:
+    def lengths(self) -> Int[Array | np.ndarray, "P G"]:
         return self.mask.sum(axis=-1)
 
 

@@ -1,6 +1,6 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import check_divides, check_limits, choose, main, parse
+from jaxreason.runs.cli import check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
 from jaxreason.runs.folder import RunFolder, write_json
@@ -8,7 +8,6 @@ from jaxreason.runs.train import train
 
 __all__ = [
     "RunFolder",
-    "check_divides",
     "check_limits",
     "choose",
     "conclude",

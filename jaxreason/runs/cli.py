@@ -69,14 +69,6 @@ def check_limits(config: Any, limits: Mapping[str, tuple[float, float]]) -> None
             raise InputError(f"--{name.replace('_', '-')} {value} is out of range: give a number {allowed}")
 
 
-def check_divides(config: Any, part: str, whole: str) -> None:
-    """Refuses a field `part` that does not divide the field `whole`."""
-    small, large = getattr(config, part), getattr(config, whole)
-    if large % small:
-        flags = [f"--{name.replace('_', '-')}" for name in (part, whole)]
-        raise InputError(f"{flags[0]} {small} does not divide {flags[1]} {large}: choose a divisor")
-
-
 def main(
     run: Callable[[Any], Any],
     config: type[Config],

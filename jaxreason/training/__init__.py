@@ -2,6 +2,7 @@
 
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.loop import EVALUATION, grade, grpo_steps
+from jaxreason.training.parts import updater
 from jaxreason.training.state import TrainState, init_state, make_optimizer
 from jaxreason.training.steps import Batch, grpo_loss, grpo_update, prepare
 from jaxreason.training.supervised import (
@@ -33,6 +34,7 @@ __all__ = [
     "supervised_update",
     "text_loss",
     "text_steps",
+    "updater",
     "verified_pairs",
     "weigh",
 ]

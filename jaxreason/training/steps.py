@@ -76,9 +76,17 @@ def optimise(
     if axis_name is not None:
         grads, sums = jax.lax.psum((grads, statistics.sums), axis_name)
         statistics = Statistics(sums, jax.lax.pmax(statistics.maxima, axis_name))
+    state, norm = descend(state, grads, optimizer)
+    return state, statistics, norm
+
+
+def descend(
+    state: TrainState, grads: Params, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, Float[Array, ""]]:
+    """The optimiser's step along a gradient, and the gradient's norm."""
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     state = state._replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
-    return state, statistics, optax.tree.norm(grads)
+    return state, optax.tree.norm(grads)
 
 
 def prepare(
@@ -136,11 +144,17 @@ def grpo_update(
     Micro-batches and devices take whole prompts: a group is never separated from its prompt.
     """
     loss = partial(grpo_loss, model=model, algorithm=algorithm, temperature=temperature)
-    state, (sums, maxima), norm = optimise(
+    state, statistics, norm = optimise(
         state, batch, loss=loss, optimizer=optimizer, micro_batches=micro_batches, axis_name=axis_name
     )
+    return state, grpo_metrics(state, statistics, norm)
+
+
+def grpo_metrics(state: TrainState, statistics: Statistics, norm: Float[Array, ""]) -> Metrics:
+    """What an update reports, from the sums over its tokens."""
+    sums, maxima = statistics
     tokens = jnp.maximum(sums["tokens"], 1)
-    metrics = {
+    return {
         "loss": sums["loss"],
         "kl": sums["kl"] / tokens,
         "entropy": sums["entropy"] / tokens,
@@ -150,4 +164,3 @@ def grpo_update(
         "logp_difference_max": maxima["mismatch"],
         "skipped_updates": skipped_updates(state),
     }
-    return state, metrics

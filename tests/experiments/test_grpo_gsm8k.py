@@ -58,8 +58,8 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
         "0.1",
         "--inner-updates",
         "2",
-        "--micro-batches",
-        "2",
+        "--update-memory",
+        "0.0001",
     ]
     run = experiment(model, task, tmp_path / "run", *flags)
     done = run.run()
@@ -177,7 +177,7 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
         (["--task", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--data", "nowhere", "--task", "gsm8k"], "nowhere"),
         (["--max-tokens", "500"], "more than the model's context of 512: shorten the prompt or lower --max-tokens"),
-        (["--micro-batches", "3"], "--micro-batches 3 does not divide --prompts-per-step 2"),
+        (["--update-memory", "-1"], "--update-memory -1.0 is out of range"),
         (["--temperature", "0"], "--temperature 0.0 is out of range: give a number from 0.001 to 1000.0"),
         (["--groups", "0"], "--groups 0 is out of range: give a number of at least 1"),
         (["--top-p", "7"], "--top-p 7.0 is out of range"),

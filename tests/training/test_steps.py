@@ -12,6 +12,7 @@ from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
 from jaxreason.objectives.algorithms import DAPO, DR_GRPO, GRPO
+from jaxreason.training import parts
 from jaxreason.training.state import init_state, make_optimizer
 from jaxreason.training.steps import grpo_loss, grpo_update, prepare
 from jaxreason.types import Prompts, Rollouts
@@ -95,6 +96,25 @@ def test_micro_batches_make_the_whole_batchs_step():
     for name in metrics:
         np.testing.assert_allclose(cut_metrics[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
     assert_trees_close(cut.params, whole.params, rtol=1e-4)
+
+
+@pytest.mark.parametrize("memory", [1.0, 3e5, 1e9])  # bytes: a prompt at a time, a few, all
+@pytest.mark.parametrize("algorithm", [GRPO, replace(GRPO, kl_weight=0.1)])
+def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory, monkeypatch):
+    monkeypatch.setattr(parts, "SHORTEST", 2)
+    optimizer = make_optimizer(3e-3)
+    settings = {"model": MODEL, "algorithm": algorithm, "optimizer": optimizer}
+    batch = prepare(rollouts(), REWARDS, algorithm, jnp.where(rollouts().mask, rollouts().logps - 0.1, 0.0))
+    pieces = list(parts.cut(batch, CFG, MODEL.dtype, memory, whole=bool(algorithm.kl_weight)))
+    mask = np.asarray(batch.rollouts.mask)
+    used = mask if algorithm.kl_weight else mask[[0, 2, 3]]  # the second group has no signal
+    assert sum(int(piece.rollouts.mask.sum()) for piece in pieces) == used.sum()
+    update = parts.updater(**settings, memory=memory)
+    cut, cut_metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), batch)
+    whole, metrics = jax.jit(partial(grpo_update, **settings))(init_state(PARAMS, optimizer, seed=0), batch)
+    assert_trees_close(cut.params, whole.params, rtol=1e-4)
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(cut_metrics[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_two_devices_under_pmap_make_the_same_step_as_one():
