@@ -1,5 +1,6 @@
 """The edge of the library: command line, run folder."""
 
+from jaxreason.runs.bench import compare, interleave
 from jaxreason.runs.cli import check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
@@ -10,8 +11,10 @@ __all__ = [
     "RunFolder",
     "check_limits",
     "choose",
+    "compare",
     "conclude",
     "evaluate_sets",
+    "interleave",
     "main",
     "parse",
     "show_progress",
