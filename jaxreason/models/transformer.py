@@ -100,8 +100,9 @@ class Look(NamedTuple):
 def look(q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str) -> Look:
     """`axes` names the leading axes of `q`, `keys` those of `kv`; softmax in float32."""
     scores = jnp.einsum(f"{axes}TRH,{keys}UH->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
-    scores = jnp.where(visible[:, None, None, :, None, :], scores, jnp.finfo(jnp.float32).min)
-    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    least = jnp.finfo(jnp.float32).min
+    scores = jnp.where(visible[:, None, None, :, None, :], scores, least)
+    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True, initial=least))  # there may be no key at all
     weights = jnp.exp(scores - top)
     out = jnp.einsum(
         f"{axes}TRU,{keys}UH->{axes}TRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32

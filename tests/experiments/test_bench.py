@@ -1,0 +1,22 @@
+"""The benchmarks run, with whatever peers are installed, and say what they measured."""
+
+import json
+
+import pytest
+
+from tests.experiments.harness import Experiment
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [("bench_sampler.py", ()), ("bench_sampler.py", ("--uneven",)), ("bench_grpo_step.py", ())],
+)
+def test_a_benchmark_reports_medians_and_ratios(script, flags, tmp_path):
+    run = Experiment(script, tmp_path / "figures.json", "--smoke", *flags)
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(run.folder.read_text())
+    contenders = [value for value in figures.values() if isinstance(value, dict) and "median_s" in value]
+    assert contenders[0]["ratio"] == 1 and all(len(value["seconds"]) == 1 for value in contenders)
+    assert len(contenders) == 2 or flags or "is absent" in done.stdout or "transformers" in figures
+    assert json.loads(done.stdout.splitlines()[-1]) == figures
