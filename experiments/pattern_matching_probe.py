@@ -27,7 +27,7 @@ from jaxreason.text import encode_prompt
 
 LIMITS = dict.fromkeys(("problems", "max_tokens", "rows"), (1, inf))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, 4), "seed": (0, 2**32 - 1)}
-REAL = {"problems": 50, "max_tokens": 256, "rows": 32}
+REAL = {"problems": 50, "max_tokens": 256, "temperature": 0.0, "rows": 32}
 SMOKE = {"problems": 4, "max_tokens": 16, "rows": 4}
 
 
@@ -37,7 +37,7 @@ class Config:
     shots: int = 0  # worked examples before each question
     problems: int = 500  # of each set
     max_tokens: int = 72  # longest completion
-    temperature: float = 0.0  # 0 is greedy
+    temperature: float = 1.0  # as `tiny` was trained; 0, the default for other models, is greedy
     rows: int = 256  # completions sampled side by side
     seed: int = 0
     out: str = ""  # folder for the numbers, all completions and the plot; empty: runs/pattern_matching_probe/MODEL

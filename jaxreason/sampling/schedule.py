@@ -76,7 +76,7 @@ class Sampler:
                 chosen = np.pad(chosen, (0, batch - chosen.size), mode="edge")  # one shape: what is not real is dead
                 newcomers = _some(prompts, chosen)
                 live, first = self.join(params, newcomers, keys[chosen], real, live=live, places=free[:batch])
-                book.seat(free[:batch], chosen, int(live.state.slot))
+                book.seat(free[:batch], chosen, real, int(live.state.slot))
                 yield book.write(first, live.alive, free[:batch])
                 free = np.flatnonzero(~book.alive.any(axis=1))
             if not book.alive.any():
@@ -124,8 +124,8 @@ class _Book:
         self.prompt, self.member = np.arange(places), np.tile(np.arange(groups), (places, 1))
         self.begin, self.alive = np.zeros(places, int), np.ones((places, groups), bool)
 
-    def seat(self, places: np.ndarray, prompts: np.ndarray, slot: int) -> None:
-        self.prompt[places], self.begin[places], self.alive[places] = prompts, slot, True
+    def seat(self, places: np.ndarray, prompts: np.ndarray, real: np.ndarray, slot: int) -> None:
+        self.prompt[places], self.begin[places], self.alive[places] = prompts, slot, real[:, None]
 
     def shrink(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Seats the living in a smaller batch of one completion a prompt: their places, members and who is real."""

@@ -40,8 +40,8 @@ def assert_equal(ours, expected):
     np.testing.assert_allclose(ours.logps, expected.logps, atol=1e-5)
 
 
-# one prompt at a time; four, with others waiting; all at once
-@pytest.mark.parametrize(("name", "rows"), [("llama", 2), ("llama", 8), ("gemma3", 8), ("llama", 100)])
+# one prompt at a time; four, with others waiting; eight, of which two change at a time and once only one; all at once
+@pytest.mark.parametrize(("name", "rows"), [("llama", 2), ("gemma3", 8), ("llama", 16), ("llama", 100)])
 def test_any_schedule_gives_the_same_texts(name, rows):
     params, prompts, keys, how, limits, expected = setting(name, max_tokens=25)
     lengths = np.asarray(expected.lengths)
