@@ -29,7 +29,7 @@ from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, 
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 
-LIMITS = dict.fromkeys(("prompts", "groups", "tokens", "rounds"), (1, inf)) | {"longest": (1, 100)}
+LIMITS = dict.fromkeys(("groups", "tokens", "rounds"), (1, inf)) | {"prompts": (1, 1000), "longest": (1, 100)}
 SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1}
 
 
@@ -47,7 +47,7 @@ class Config:
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg, LIMITS | {"prompts": (2, 1000)} if cfg.uneven else LIMITS)
     console = Console(highlight=False)
     config, params, tokenizer = load_model(cfg.model)
     model, task = Transformer(config), load_task("grade-school")
@@ -178,7 +178,7 @@ def uneven(cfg: Config, decoder: TransformerDecoder, params, ids: list[list[int]
     """Lengths at the quantiles of a log-normal distribution with the given median and longest."""
     quantiles = NormalDist().inv_cdf((cfg.prompts - 0.5) / cfg.prompts)
     lengths = [
-        round(cfg.tokens * exp(log(cfg.longest) / quantiles * NormalDist().inv_cdf((i + 0.5) / cfg.prompts)))
+        max(1, round(cfg.tokens * exp(log(cfg.longest) / quantiles * NormalDist().inv_cdf((i + 0.5) / cfg.prompts))))
         for i in range(cfg.prompts)
     ]
     random.Random(0).shuffle(lengths)

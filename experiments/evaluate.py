@@ -27,7 +27,7 @@ LIMITS |= {"temperature": (0, 1e3), "shots": (0, float("inf")), "seed": (0, 2**3
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
-    task: str = "gsm8k"  # gsm8k, svamp, mawps, math500 or a .jsonl file with question and answer
+    task: str = "gsm8k"  # also svamp, mawps, math500, grade-school, rg:NAME or a .jsonl file with question and answer
     data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
     shots: int = 0  # worked examples before each question
     problems: int = 100  # how many held-out problems

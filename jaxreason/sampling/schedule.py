@@ -69,8 +69,7 @@ class Sampler:
         book.seat_all(places)
         yield book.write(first, live.alive)
         while waiting.size or book.alive.any():
-            free = np.flatnonzero(~book.alive.any(axis=1))
-            while waiting.size and free.size >= batch:
+            while waiting.size and (free := np.flatnonzero(~book.alive.any(axis=1))).size >= batch:
                 chosen, waiting = waiting[:batch], waiting[batch:]
                 real = np.arange(batch) < chosen.size
                 chosen = np.pad(chosen, (0, batch - chosen.size), mode="edge")  # one shape: what is not real is dead
@@ -78,7 +77,6 @@ class Sampler:
                 live, first = self.join(params, newcomers, keys[chosen], real, live=live, places=free[:batch])
                 book.seat(free[:batch], chosen, real, int(live.state.slot))
                 yield book.write(first, live.alive, free[:batch])
-                free = np.flatnonzero(~book.alive.any(axis=1))
             if not book.alive.any():
                 continue
             while not waiting.size and book.alive.sum() <= _leave(book.alive.size):
