@@ -101,6 +101,8 @@ def transformers_generate(cfg: Config, folder: Path, config, tokenizer, ids: lis
 
 
 def tunix_sampler(cfg: Config, folder: Path, config, tokenizer, ids: list[list[int]]):
+    if config.family != "llama":
+        raise ImportError(f"its {config.family} is not set up here")
     from tunix.generate.sampler import CacheConfig
     from tunix.generate.sampler import Sampler as Peer
     from tunix.models.llama3 import model as llama3

@@ -1,8 +1,8 @@
 """Premises that contradict each other or common knowledge, each with a sound twin that differs in one premise.
 
 Who matches patterns answers both alike; who reads what is said answers `contradiction` to the first. The twins keep a
-model honest that has merely learned to cry contradiction. `lessons`, for experiments/pipeline.py, have sound premises of
-every kind but contradictions of `TAUGHT` alone; the held-out set has those of `UNTAUGHT`.
+model honest that has merely learned to cry contradiction. `lessons`, for experiments/pipeline.py, have sound premises
+of every kind but contradictions of `TAUGHT` alone; the held-out set has those of `UNTAUGHT`.
 """
 
 import random
@@ -121,10 +121,12 @@ def two_counts(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
 
 
 def parts_and_whole(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
-    girls, boys, joining = (rng.randint(2, 30) for _ in range(3))
+    girls, boys, more = (rng.randint(2, 30) for _ in range(3))
     wrong = girls + boys + rng.choice((-1, 1)) * rng.randint(1, 3)
-    text = f"A class has {{}} children, {girls} girls and {boys} boys. Then {joining} children join. How many are there now?"
-    return text.format(wrong), text.format(girls + boys), str(girls + boys + joining)
+    text = (
+        f"A class has {{}} children, {girls} girls and {boys} boys. Then {more} children join. How many are there now?"
+    )
+    return text.format(wrong), text.format(girls + boys), str(girls + boys + more)
 
 
 TAUGHT = (circle, more_than_there_are, parts_and_whole)
