@@ -4,8 +4,9 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreason"
-ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/config", "models/transformer", "models/scoring"]
-ORDER += ["models/gguf_reader", "text", "models", "sampling", "rewards", "objectives", "training", "evaluation", "runs"]
+ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/attention", "models/config"]
+ORDER += ["models/transformer", "models/scoring", "models/gguf_reader", "text", "models", "sampling"]
+ORDER += ["rewards", "objectives", "training", "evaluation", "runs"]
 
 
 def rank(module: str) -> int:

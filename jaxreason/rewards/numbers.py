@@ -254,7 +254,8 @@ def _names_a_value(left: str) -> bool:
 def _size(value: re.Match[str]) -> Fraction | None:
     """The magnitude a `_VALUE` match states; None for a zero denominator or an improper `1 3/2`."""
     if value["decimal"]:
-        return _decimal(value["decimal"]) * Fraction(10) ** int(value["exponent"] or 0)
+        size = _decimal(value["decimal"])
+        return size * Fraction(10) ** int(value["exponent"]) if value["exponent"] else size
     if value["power"]:
         return _decimal(value["mantissa"] or "1") * Fraction(10) ** int(value["power"].strip("{}"))
     top = _decimal(value["top"] or value["top1"] or value["over"])

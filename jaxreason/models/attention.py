@@ -1,0 +1,71 @@
+"""Attention of completions over what they share and over what is their own."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class KV(NamedTuple):
+    """Heads before time: so a batched product reads a cache as it lies, where time before heads is transposed first."""
+
+    k: Float[Array, "P *group K time H"]
+    v: Float[Array, "P *group K time H"]
+
+
+class Sight(NamedTuple):
+    """What the queries of one pass may see, as masks that are True where a key is visible."""
+
+    own: Bool[Array, "#P T U"]
+    context: Bool[Array, "P T S"] | None
+
+
+class Look(NamedTuple):
+    """Attention over some of the keys: a softmax not yet divided by its total, so that looks can be merged."""
+
+    top: Float[Array, "*rows T R 1"]
+    """Largest score."""
+    total: Float[Array, "*rows T R 1"]
+    """Sum of exp(score - top)."""
+    out: Float[Array, "*rows T R H"]
+    """Sum of exp(score - top) times value."""
+
+
+def look(q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str) -> Look:
+    """`axes` names the leading axes of `q`, `keys` those of `kv`; softmax in float32."""
+    scores = jnp.einsum(f"{axes}TRH,{keys}UH->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
+    least = jnp.finfo(jnp.float32).min
+    scores = jnp.where(visible[:, None, None, :, None, :], scores, least)
+    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True, initial=least))  # there may be no key at all
+    weights = jnp.exp(scores - top)
+    out = jnp.einsum(
+        f"{axes}TRU,{keys}UH->{axes}TRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32
+    )
+    return Look(top, weights.sum(axis=-1, keepdims=True), out)
+
+
+def merge(one: Look, other: Look) -> Look:
+    """Attention over the keys of both; a look that saw nothing has the lowest top and weighs 0."""
+    top = jnp.maximum(one.top, other.top)
+    a, b = jnp.exp(one.top - top), jnp.exp(other.top - top)
+    return Look(top, a * one.total + b * other.total, a * one.out + b * other.out)
+
+
+def attend(
+    q: Float[Array, "P G T N H"], own: KV, context: KV | None, sight: Sight, scale: float
+) -> Float[Array, "P G T N H"]:
+    """Softmax attention over the prompt's shared keys and the completion's own.
+
+    `own` is [P G K U H]; `context`, if any, [P K S H] and is never repeated over G. The two are looked at apart and
+    merged: their scores lie in memory in different orders, and one softmax over both would first copy one of them.
+    """
+    P, G, T, N, H = q.shape
+    K = own.k.shape[2]
+    q = (q * scale).reshape(P, G, T, K, N // K, H).swapaxes(2, 3)
+    seen = look(q, own, sight.own, "PGK", "PGK")
+    if context is not None:
+        shared = look(q.swapaxes(1, 2), context, sight.context, "PKG", "PK")
+        seen = merge(seen, Look(*(x.swapaxes(1, 2) for x in shared)))
+    out = (seen.out / seen.total).astype(q.dtype)
+    return out.swapaxes(2, 3).reshape(P, G, T, N, H)
