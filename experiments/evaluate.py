@@ -15,6 +15,7 @@ import jax
 
 from jaxreason.evaluation import evaluate
 from jaxreason.models import Transformer, load_model
+from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import check_limits, main, write_json
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
@@ -35,6 +36,7 @@ class Config:
     max_tokens: int = 128  # longest completion
     temperature: float = 0.0  # 0 is greedy
     rows: int = 32  # completions sampled side by side
+    symbolic: bool = False  # also grade LaTeX by what it means; needs the extra `math`
     seed: int = 0
     out: str = ""  # file for the numbers and all completions, as JSON
 
@@ -48,8 +50,9 @@ def run(cfg: Config) -> dict:
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     problems = task.test[: cfg.problems]
     check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)
+    graders = {"symbolic": MathGrader()} if cfg.symbolic else {}
     key = jax.random.key(cfg.seed)
-    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, key=key)
+    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, key=key, graders=graders)
     print(json.dumps(summary))
     if cfg.out:
         write_json(Path(cfg.out), {"config": asdict(cfg), "summary": summary, "samples": samples})

@@ -24,6 +24,7 @@ from jaxreason.evaluation import evaluate
 from jaxreason.models import SHIPPED, Transformer, load_model, save_folder, score_completions
 from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
+from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import (
     RunFolder,
     check_limits,
@@ -39,7 +40,8 @@ from jaxreason.text import encode_prompt
 from jaxreason.training import EVALUATION, Checkpoints, grpo_steps, init_state, make_optimizer, updater
 
 ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
-REWARDS = {"strict": numbers.strict, "lenient": numbers.lenient}
+GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
+REWARDS = GRADERS | {"symbolic": MathGrader}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 COUNTS = ("steps", "prompts_per_step", "groups", "max_tokens", "inner_updates", "save_every")
 LIMITS = dict.fromkeys((*COUNTS, "eval_problems", "eval_samples"), (1, inf))
@@ -73,7 +75,7 @@ class Config:
     smoke: bool = False  # shrink what no flag sets to a minute's work
 
     algorithm: str = "grpo"  # grpo, dr_grpo or dapo
-    reward: str = "lenient"  # lenient: the last number counts where no answer is marked; strict: it must be
+    reward: str = "lenient"  # the last number counts where no answer is marked; strict: it must be; symbolic: LaTeX
     prompts_per_step: int = 32
     groups: int = 8  # completions per prompt
     max_tokens: int = 72  # longest completion
@@ -106,6 +108,9 @@ def run(cfg: Config) -> dict:
     console = Console(highlight=False)
     algorithm = replace(choose("algorithm", cfg.algorithm, ALGORITHMS), kl_weight=cfg.kl_weight)
     reward = choose("reward", cfg.reward, REWARDS)
+    if reward is MathGrader:
+        reward = MathGrader()
+    graders = GRADERS | {cfg.reward: reward}
     dtype = choose("dtype", cfg.dtype, DTYPES)
     check_limits(cfg, LIMITS)
     console.print(f"loading {cfg.model} and {cfg.task}")
@@ -134,7 +139,7 @@ def run(cfg: Config) -> dict:
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
     check_prompts(policy, chain(task.train, *held_out.values()), max_tokens=cfg.max_tokens, config=config)
     key = jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
-    measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, key=key)
+    measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, key=key, graders=graders)
 
     name = f"{Path(cfg.model).resolve().name}-{task.name.replace(':', '-')}-{cfg.seed}" + "-smoke" * cfg.smoke
     folder = RunFolder(Path(cfg.out or f"runs/grpo_gsm8k/{name}"), asdict(cfg))
@@ -149,7 +154,7 @@ def run(cfg: Config) -> dict:
             **sizes,
             policy=policy,
             reward=reward,
-            graders=REWARDS,
+            graders=graders,
             algorithm=algorithm,
             update=update,
             inner_updates=cfg.inner_updates,

@@ -1,6 +1,7 @@
 """A model on held-out problems: samples, grades, and the numbers with their errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Array, Key
 
 from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k
 from jaxreason.rewards import numbers
+from jaxreason.rewards.grading import Grading, Reward
 from jaxreason.sampling.rollout import Policy, sample_all
 from jaxreason.tasks import Problem
 from jaxreason.types import Params
@@ -20,32 +22,40 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    params: Params, problems: Sequence[Problem], *, policy: Policy, groups: int, key: Key[Array, ""]
+    params: Params,
+    problems: Sequence[Problem],
+    *,
+    policy: Policy,
+    groups: int,
+    key: Key[Array, ""],
+    graders: Mapping[str, Reward] = MappingProxyType({}),
 ) -> Evaluation:
     """Samples `groups` completions of every problem and grades them strictly and leniently, side by side.
 
     `pass@1`, `se`: strict, over `n` problems, the error clustered by problem; `lenient_*`: the last number counts where
-    no answer is marked; `pass@k` and `maj@k` (k = `groups`, more than one) are lenient; lengths are in tokens.
+    no answer is marked; `NAME_*`: by further `graders`; `pass@k` and `maj@k` (k = `groups`, more than one) are lenient;
+    lengths are in tokens.
     """
-    completions: list[list[str]] = [[] for _ in problems]
+    graders = {"strict": numbers.strict, "lenient": numbers.lenient, **graders}
     lengths, truncated = np.zeros((2, len(problems), groups))
     seconds = 0.0
-    for done in sample_all(policy, params, problems, groups=groups, key=key):
-        lengths[done.rows], truncated[done.rows] = done.rollouts.lengths, done.rollouts.truncated
-        seconds += done.seconds
-        for row, group in zip(done.rows, done.texts, strict=True):
-            completions[row] = group
+    with Grading(problems, set(graders.values())) as grading:
+        for done in sample_all(policy, params, problems, groups=groups, key=key):
+            grading.add(done.rows, done.texts)
+            lengths[done.rows], truncated[done.rows] = done.rollouts.lengths, done.rollouts.truncated
+            seconds += done.seconds
 
-    pairs = list(zip(completions, problems, strict=True))
-    strict = np.array([[numbers.strict(text, problem) for text in group] for group, problem in pairs])
-    lenient = np.array([[numbers.lenient(text, problem) for text in group] for group, problem in pairs])
+    completions, by_reward = grading.completions, grading.grades
+    grades = {name: by_reward[grader].astype(np.float64) for name, grader in graders.items()}
     summary: dict[str, float | int] = {"n": len(problems)}
-    summary["pass@1"], summary["se"] = mean_with_se(strict)
-    summary["lenient_pass@1"], summary["lenient_se"] = mean_with_se(lenient)
+    for name, values in grades.items():
+        prefix = "" if name == "strict" else f"{name}_"
+        summary[f"{prefix}pass@1"], summary[f"{prefix}se"] = mean_with_se(values)
     if groups > 1:
+        pairs = zip(completions, problems, strict=True)
         answers = [[numbers.stated_answer(text, problem, lenient=True) for text in group] for group, problem in pairs]
-        summary[f"pass@{groups}"] = float(pass_at_k(groups, lenient.sum(axis=1), groups).mean())
-        summary[f"maj@{groups}"] = maj_at_k(answers, lenient, groups, numbers.equal)
+        summary[f"pass@{groups}"] = float(pass_at_k(groups, grades["lenient"].sum(axis=1), groups).mean())
+        summary[f"maj@{groups}"] = maj_at_k(answers, grades["lenient"], groups, numbers.equal)
     summary |= {
         "length_mean": float(lengths.mean()),
         "truncated_share": float(truncated.mean()),
@@ -59,8 +69,7 @@ def evaluate(
             "answer": problem.answer,
             "completion": completions[p][g],
             "tokens": int(lengths[p, g]),
-            "strict": strict[p, g],
-            "lenient": lenient[p, g],
+            **{name: values[p, g] for name, values in grades.items()},
         }
         for p, problem in enumerate(problems)
         for g in range(groups)

@@ -29,8 +29,7 @@ class Policy(NamedTuple):
 
     encode: Callable[[Problem], list[int]]
     """A problem as prompt tokens."""
-    sample: Callable[..., Rollouts]
-    """`sampler(...)`, or any other function of params, prompts and keys."""
+    sample: Sampler
     tokenizer: Tokenizer
 
 

@@ -6,7 +6,7 @@ oldest completion alive, not for the longest one allowed. None of this changes a
 own, and its place and its slots mean nothing to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -57,7 +57,8 @@ class Sampler:
         """The same in parts: some places in `prompts` and their rollouts, as soon as all of these have ended."""
         book = _Book(*keys.shape, self.limits)
         for done in self._run(params, prompts, keys, book):
-            yield done, book.rollouts(_some(prompts, done), done)
+            if done.size:
+                yield done, book.rollouts(_some(prompts, done), done)
 
     def _run(self, params: Params, prompts: Prompts, keys: Key[Array, "P G"], book: "_Book") -> Iterator[np.ndarray]:
         count, groups = keys.shape
@@ -90,6 +91,12 @@ class Sampler:
             above = (len(book.alive) - batch, 0) if waiting.size else (0, _leave(book.alive.size))
             live, drawn = self.advance(params, live=live, most=min(STEPS, slots - slot), above=above)
             yield book.write(drawn, live.alive, since=slot)
+
+
+def join_parts(parts: Sequence[tuple[np.ndarray, Rollouts]]) -> Rollouts:
+    """All that `stream` gave, in the order of the prompts."""
+    order = np.argsort(np.concatenate([done for done, _ in parts]))
+    return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *(part for _, part in parts))
 
 
 def _room(needed: int) -> int:

@@ -1,7 +1,7 @@
 """New parameters from rollouts and rewards: state, updates, the loop, checkpoints."""
 
 from jaxreason.training.checkpoint import Checkpoints
-from jaxreason.training.loop import EVALUATION, grade, grpo_steps
+from jaxreason.training.loop import EVALUATION, grpo_steps
 from jaxreason.training.parts import updater
 from jaxreason.training.state import TrainState, init_state, make_optimizer
 from jaxreason.training.steps import Batch, grpo_loss, grpo_update, prepare
@@ -23,7 +23,6 @@ __all__ = [
     "TrainState",
     "completion_logps",
     "dpo_loss",
-    "grade",
     "grpo_loss",
     "grpo_steps",
     "grpo_update",

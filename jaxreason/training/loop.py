@@ -12,13 +12,14 @@ from jaxtyping import Array, Key
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives.advantages import constant_groups
 from jaxreason.objectives.algorithms import Algorithm
+from jaxreason.rewards.grading import Grading, Reward
 from jaxreason.sampling.generate import row_keys
 from jaxreason.sampling.rollout import Policy, pad_prompts, texts
+from jaxreason.sampling.schedule import join_parts
 from jaxreason.tasks import Problem
 from jaxreason.training.state import TrainState
 from jaxreason.training.steps import Batch, Metrics, prepare
 
-Reward = Callable[[str, Problem], float]
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 """The jitted step: `jax.jit(partial(grpo_update, model=..., ...), donate_argnums=0)`."""
 
@@ -81,11 +82,14 @@ def grpo_steps(
 
         begin = time.perf_counter()
         prompts = pad_prompts([policy.encode(problem) for problem in chosen])
-        rollouts = jax.block_until_ready(policy.sample(state.params, prompts, keys=keys))
-        sampled = time.perf_counter()
-        completions = texts(rollouts, policy.tokenizer)
-        rewards = grade(completions, chosen, reward)
-        grades = {name: grade(completions, chosen, grader) for name, grader in graders.items()}
+        parts = []
+        with Grading(chosen, {reward, *graders.values()}) as grading:
+            for done, part in policy.sample.stream(state.params, prompts, keys=keys):
+                grading.add(done, texts(part, policy.tokenizer))
+                parts.append((done, part))
+            rollouts = join_parts(parts)
+            sampled = time.perf_counter()
+        grades, rewards = grading.grades, grading.grades[reward]
         graded = time.perf_counter()
         reference_logps = reference and reference(rollouts.prompts, rollouts.tokens, rollouts.mask).logps
         batch = prepare(rollouts, rewards, algorithm, reference_logps)
@@ -102,7 +106,7 @@ def grpo_steps(
         metrics = {
             "step": step + 1,
             "reward_mean": float(rewards.mean()),
-            **{f"{name}_share": float(values.mean()) for name, values in grades.items()},
+            **{f"{name}_share": float(grades[grader].mean()) for name, grader in graders.items()},
             "constant_groups_share": float(np.mean(constant_groups(jnp.asarray(rewards)))),
             "length_mean": float(lengths.mean()),
             "tokens": int(lengths.sum()),
@@ -119,18 +123,12 @@ def grpo_steps(
                 "index": problem.index,
                 "question": problem.question,
                 "answer": problem.answer,
-                "completion": completions[p][g],
+                "completion": grading.completions[p][g],
                 "tokens": int(lengths[p, g]),
                 "reward": float(rewards[p, g]),
-                **{name: float(values[p, g]) for name, values in grades.items()},
+                **{name: float(grades[grader][p, g]) for name, grader in graders.items()},
             }
             for p, problem in enumerate(chosen)
             for g in range(groups)
         ]
         yield StepResult(state, metrics, samples)
-
-
-def grade(completions: list[list[str]], problems: Sequence[Problem], reward: Reward) -> np.ndarray:
-    """Rewards [P G] in float32."""
-    pairs = zip(completions, problems, strict=True)
-    return np.array([[reward(text, problem) for text in group] for group, problem in pairs], np.float32)

@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 from jaxreason.models.scoring import score_completions, score_packed
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.preference import dpo
+from jaxreason.rewards.grading import Reward, grade
 from jaxreason.sampling.rollout import Policy, pad_prompts, texts
 from jaxreason.tasks import Problem
 from jaxreason.text.packing import Document, pack
-from jaxreason.training.loop import Reward, grade, next_problems
+from jaxreason.training.loop import next_problems
 from jaxreason.training.state import TrainState, skipped_updates
 from jaxreason.training.steps import Loss, Metrics, Statistics, optimise
 from jaxreason.types import Packed, Params, Rollouts

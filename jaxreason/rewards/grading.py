@@ -1,0 +1,52 @@
+"""Rewards of whole batches, worked out in threads beside the sampler: a slow reward mostly waits for someone else."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from jaxreason.tasks.problem import Problem
+
+Reward = Callable[[str, Problem], float]
+"""Total and pure: never raises, never hangs, never runs model text. May be called in several threads at once."""
+
+
+class Grading:
+    """Takes completions a group at a time, whenever they are there; `grades` has them all after the `with` block."""
+
+    def __init__(self, problems: Sequence[Problem], rewards: Collection[Reward]):
+        self.problems, self.completions = problems, [[] for _ in problems]
+        self._pending: dict[Reward, list[Future | None]] = {reward: [None] * len(problems) for reward in rewards}
+        self._pool = ThreadPoolExecutor()
+
+    def add(self, places: Iterable[int], groups: Iterable[list[str]]) -> None:
+        """`groups` are completions of the problems at `places`."""
+        for place, group in zip(places, groups, strict=True):
+            self.completions[place] = group
+            for reward, pending in self._pending.items():
+                pending[place] = self._pool.submit(_grade, reward, group, self.problems[place])
+
+    def __enter__(self) -> "Grading":
+        return self
+
+    def __exit__(self, error: type | None, *_) -> None:
+        self._pool.shutdown(cancel_futures=error is not None)
+
+    @property
+    def grades(self) -> dict[Reward, np.ndarray]:
+        """[P G] in float32, by reward."""
+        return {
+            reward: np.array([future.result() for future in pending], np.float32)
+            for reward, pending in self._pending.items()
+        }
+
+
+def _grade(reward: Reward, group: list[str], problem: Problem) -> list[float]:
+    return [reward(text, problem) for text in group]
+
+
+def grade(completions: Sequence[list[str]], problems: Sequence[Problem], reward: Reward) -> np.ndarray:
+    """Rewards [P G] in float32."""
+    with Grading(problems, [reward]) as grading:
+        grading.add(range(len(problems)), completions)
+    return grading.grades[reward]
