@@ -8,20 +8,20 @@ No completion ends early, and both get the same rewards. Long prompts are worked
 that is not installed is named.
 """
 
-import json
-import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jax
 import numpy as np
+from peers import trl_step
 from rich.console import Console
 
 from jaxreason.models import Transformer, load_model, save_folder
 from jaxreason.objectives import GRPO
-from jaxreason.runs import check_limits, compare, interleave, main, write_json
+from jaxreason.runs import check_limits, contest, main, ready
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
 from jaxreason.tasks import load_task
 from jaxreason.training import init_state, make_optimizer, prepare, updater
@@ -52,21 +52,13 @@ def run(cfg: Config) -> dict:
     rewards = np.arange(cfg.prompts * cfg.groups, dtype=np.float32).reshape(cfg.prompts, cfg.groups) % 2
     lengths = [len(tokenizer.encode(prompt)) for prompt in prompts]
     console.print(f"{cfg.prompts} prompts of {min(lengths)} to {max(lengths)} tokens, {cfg.groups} completions")
-    with TemporaryDirectory() as folder:
-        save_folder(Path(folder) / "model", params, config, tokenizer)
-        contenders = {"jaxreason": ours(cfg, config, params, [tokenizer.encode(p) for p in prompts], rewards)}
-        try:
-            contenders["trl"] = trl_step(cfg, Path(folder), prompts, rewards)
-        except ImportError as error:
-            console.print(f"trl is absent: {error}")
-        seconds = interleave(contenders, cfg.rounds, console.print)
-    figures, table = compare(seconds, cfg.prompts * cfg.groups * cfg.tokens, "tokens/s")
-    console.print(table)
-    figures = {"config": asdict(cfg), **figures}
-    print(json.dumps(figures))
-    if cfg.out:
-        write_json(Path(cfg.out), figures)
-    return figures
+    contenders = {"jaxreason": ours(cfg, config, params, [tokenizer.encode(p) for p in prompts], rewards)}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        save_folder(folder, params, config, tokenizer)
+        trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1)
+        contenders |= ready({"trl": trl}, console)
+        return contest(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
 
 
 def prompts_of(cfg: Config, tokenizer) -> list[str]:
@@ -93,58 +85,6 @@ def ours(cfg: Config, config, params, ids: list[list[int]], rewards: np.ndarray)
         rollouts = sample(state.params, prompts, keys=keys)
         state, _ = update(state, prepare(rollouts, rewards, GRPO))
         states.append(jax.block_until_ready(state._replace(step=state.step + 1)))
-
-    return step
-
-
-def trl_step(cfg: Config, folder: Path, prompts: list[str], rewards: np.ndarray):
-    """A trainer in a thread of its own that takes one step whenever it is asked to."""
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    go, done = threading.Semaphore(0), threading.Semaphore(0)
-
-    class OneAtATime(TrainerCallback):
-        def on_step_begin(self, *args, **kwargs) -> None:
-            go.acquire()
-
-        def on_step_end(self, *args, **kwargs) -> None:
-            done.release()
-
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    settings = GRPOConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=cfg.prompts * cfg.groups,
-        num_generations=cfg.groups,
-        max_completion_length=cfg.tokens,
-        generation_kwargs={"min_new_tokens": cfg.tokens},
-        max_steps=cfg.rounds + 1,
-        learning_rate=1e-6,
-        beta=0.0,
-        bf16=False,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        shuffle_dataset=False,
-    )
-    trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder / "model"),
-        reward_funcs=lambda completions, **_: rewards.reshape(-1).tolist(),
-        args=settings,
-        train_dataset=Dataset.from_dict({"prompt": prompts * (cfg.rounds + 1)}),
-        processing_class=tokenizer,
-        callbacks=[OneAtATime()],
-    )
-    threading.Thread(target=trainer.train, daemon=True).start()
-
-    def step() -> None:
-        go.release()
-        done.acquire()
 
     return step
 

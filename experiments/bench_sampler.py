@@ -9,9 +9,8 @@ Same weights, prompts, lengths and precision, in turns within one process: this 
 against itself: completions of very different length, against running every row to the end of the longest.
 """
 
-import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from math import exp, inf, log
 from pathlib import Path
@@ -21,10 +20,11 @@ from tempfile import TemporaryDirectory
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peers import transformers_generate, tunix_sampler
 from rich.console import Console
 
 from jaxreason.models import Transformer, load_model, save_folder
-from jaxreason.runs import check_limits, compare, interleave, main, write_json
+from jaxreason.runs import check_limits, contest, main, ready
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, pad_prompts, row_keys
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
@@ -59,96 +59,18 @@ def run(cfg: Config) -> dict:
     )
     if cfg.uneven:
         contenders, work = uneven(cfg, TransformerDecoder(model), params, ids, keys, console)
-    else:
-        ours = Sampler(TransformerDecoder(model), Sampling(), max_tokens=cfg.tokens, stop_ids=())
-        contenders = {"jaxreason": partial(ours, params, pad_prompts(ids), keys=keys)}
-        work = cfg.prompts * cfg.groups * cfg.tokens
-        with TemporaryDirectory() as folder:
-            save_folder(Path(folder) / "model", params, config, tokenizer)
-            for name, peer in (("transformers", transformers_generate), ("tunix", tunix_sampler)):
-                try:
-                    contenders[name] = peer(cfg, Path(folder) / "model", config, tokenizer, ids)
-                except ImportError as error:
-                    console.print(f"{name} is absent: {error}")
-    figures, table = compare(interleave(contenders, cfg.rounds, console.print), work, "tokens/s")
-    console.print(table)
-    figures = {"config": asdict(cfg), **figures}
-    print(json.dumps(figures))
-    if cfg.out:
-        write_json(Path(cfg.out), figures)
-    return figures
-
-
-# --- the peers ---
-
-
-def transformers_generate(cfg: Config, folder: Path, config, tokenizer, ids: list[list[int]]):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    width = max(map(len, ids))
-    tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in ids])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids])
-    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_return_sequences": cfg.groups}
-    how |= {"min_new_tokens": cfg.tokens, "max_new_tokens": cfg.tokens, "pad_token_id": 0}
-
-    def call() -> None:
-        made = model.generate(input_ids=tokens, attention_mask=mask, **how)
-        assert made.shape == (cfg.prompts * cfg.groups, width + cfg.tokens)
-
-    return call
-
-
-def tunix_sampler(cfg: Config, folder: Path, config, tokenizer, ids: list[list[int]]):
-    if config.family != "llama":
-        raise ImportError(f"its {config.family} is not set up here")
-    from tunix.generate.sampler import CacheConfig
-    from tunix.generate.sampler import Sampler as Peer
-    from tunix.models.llama3 import model as llama3
-    from tunix.models.llama3 import params as llama3_params
-
-    class Ids:
-        """The tokenizer it asks for; prompts come as space-separated ids."""
-
-        def encode(self, text: str) -> list[int]:
-            return [int(word) for word in text.split()]
-
-        def decode(self, ids) -> str:
-            return ""
-
-        def bos_id(self) -> int:
-            return -1
-
-        def eos_id(self) -> int:
-            return config.vocab - 1
-
-        def pad_id(self) -> int:
-            return 0
-
-    sizes = llama3.ModelConfig(
-        num_layers=config.layers,
-        vocab_size=config.vocab,
-        embed_dim=config.width,
-        hidden_dim=config.mlp_width,
-        num_heads=config.heads,
-        head_dim=config.head_width,
-        num_kv_heads=config.kv_heads,
-        rope_theta=config.rope.theta,
-        norm_eps=config.norm_eps,
-        weight_tying=config.tied,
-    )
-    model = llama3_params.create_model_from_safe_tensors(str(folder), sizes, dtype=jnp.float32)
-    width = 1 << (max(map(len, ids)) - 1).bit_length()  # it pads prompts to a power of two
-    cache = CacheConfig(width + cfg.tokens + 1, config.layers, config.kv_heads, config.head_width)
-    peer = Peer(model, Ids(), cache)
-    prompts = [" ".join(map(str, prompt)) for prompt in ids for _ in range(cfg.groups)]
-    how = {"max_generation_steps": cfg.tokens, "max_prompt_length": width, "temperature": 1.0, "top_p": 1.0}
-
-    def call() -> None:
-        peer(prompts, eos_tokens=[config.vocab - 1], seed=0, **how)
-
-    return call
+        return contest(contenders, cfg, console, work=work, unit="tokens/s")
+    ours = Sampler(TransformerDecoder(model), Sampling(), max_tokens=cfg.tokens, stop_ids=())
+    sizes = {"groups": cfg.groups, "tokens": cfg.tokens}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        save_folder(folder, params, config, tokenizer)
+        peers = {
+            "transformers": partial(transformers_generate, folder, ids, **sizes),
+            "tunix": partial(tunix_sampler, folder, config, ids, **sizes),
+        }
+        contenders = {"jaxreason": partial(ours, params, pad_prompts(ids), keys=keys), **ready(peers, console)}
+    return contest(contenders, cfg, console, work=cfg.prompts * cfg.groups * cfg.tokens, unit="tokens/s")
 
 
 # --- against itself ---

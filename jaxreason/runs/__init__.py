@@ -1,6 +1,6 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.bench import compare, interleave
+from jaxreason.runs.bench import contest, ready
 from jaxreason.runs.cli import check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
@@ -11,12 +11,12 @@ __all__ = [
     "RunFolder",
     "check_limits",
     "choose",
-    "compare",
     "conclude",
+    "contest",
     "evaluate_sets",
-    "interleave",
     "main",
     "parse",
+    "ready",
     "show_progress",
     "train",
     "write_json",

@@ -1,19 +1,55 @@
 """Side-by-side timing: the contenders take turns in one process, so that what slows the machine slows them all."""
 
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import jax
+from rich.console import Console
 from rich.table import Table
 
-Contenders = dict[str, Callable[[], Any]]
-"""By name, ours first: each call does the whole work once and returns when it is done."""
+from jaxreason.runs.folder import write_json
+
+Call = Callable[[], Any]
+"""Does the whole work once, and returns when it is done."""
 
 
-def interleave(contenders: Contenders, rounds: int, report: Callable[[str], None]) -> dict[str, list[float]]:
+def ready(peers: dict[str, Callable[[], Call]], console: Console) -> dict[str, Call]:
+    """The peers that can be had; the others are named."""
+    calls = {}
+    for name, prepare in peers.items():
+        try:
+            calls[name] = prepare()
+        except ImportError as error:
+            console.print(f"{name} is absent: {error}")
+    return calls
+
+
+def contest(contenders: dict[str, Call], cfg: Any, console: Console, *, work: float, unit: str) -> dict[str, Any]:
+    """`cfg.rounds` turns of each, ours first; prints rates (`work` per second, in `unit`) and how many times as long as
+    ours the others took, then the figures as one JSON line, which `cfg.out` names a file for."""
+    seconds = interleave(contenders, cfg.rounds, console)
+    ours = statistics.median(next(iter(seconds.values())))
+    device = f"{jax.devices()[0].device_kind}, {platform.machine()}"
+    figures: dict[str, Any] = {"config": asdict(cfg), "device": device, "unit": unit}
+    table = Table("", "median s", unit, "ours is faster by")
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        figures[name] = {"median_s": middle, "seconds": times, "rate": work / middle, "ratio": middle / ours}
+        table.add_row(name, f"{middle:.3f}", f"{work / middle:.1f}", f"{middle / ours:.2f} x")
+    console.print(table)
+    print(json.dumps(figures))
+    if cfg.out:
+        write_json(Path(cfg.out), figures)
+    return figures
+
+
+def interleave(contenders: dict[str, Call], rounds: int, console: Console) -> dict[str, list[float]]:
     """Seconds of every call, A B C A B C ...; a first, uncounted round compiles."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
@@ -21,19 +57,7 @@ def interleave(contenders: Contenders, rounds: int, report: Callable[[str], None
             begin = time.perf_counter()
             call()
             took = time.perf_counter() - begin
-            report(f"{'first' if turn == 0 else f'round {turn}':>8}  {name:<24}{took:9.3f} s")
+            console.print(f"{'first' if turn == 0 else f'round {turn}':>8}  {name:<24}{took:9.3f} s")
             if turn:
                 seconds[name].append(took)
     return seconds
-
-
-def compare(seconds: dict[str, list[float]], work: float, unit: str) -> tuple[dict[str, Any], Table]:
-    """Medians, rates (`work` per second, in `unit`) and how many times as long as ours the others took."""
-    table = Table("", "median s", unit, "ours is faster by")
-    ours = statistics.median(next(iter(seconds.values())))
-    figures: dict[str, Any] = {"device": f"{jax.devices()[0].device_kind}, {platform.machine()}", "unit": unit}
-    for name, times in seconds.items():
-        middle = statistics.median(times)
-        figures[name] = {"median_s": middle, "seconds": times, "rate": work / middle, "ratio": middle / ours}
-        table.add_row(name, f"{middle:.3f}", f"{work / middle:.1f}", f"{middle / ours:.2f} x")
-    return figures, table

@@ -79,11 +79,13 @@ def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: boo
         length = T
         while length > SHORTEST and longest[left[0]] <= length // 2:
             length //= 2
-        size = max(1, int(memory // activation_bytes(cfg, dtype, G, length, S)))
-        size = min(size, len(moves))
-        now = [p for p in left[:size] if longest[p] <= length]
-        left = left[len(now) :]
-        yield _part(batch, np.array(now), size, length)
+        now = [p for p in left if longest[p] <= length]
+        most = max(1, int(memory // activation_bytes(cfg, dtype, G, length, S)))
+        size = 1 << min(most, len(moves)).bit_length() - 1
+        if len(now) <= size // 2:  # two sizes are compiled for each length
+            size = max(1, size // 4)
+        left = left[len(now[:size]) :]
+        yield _part(batch, np.array(now[:size]), size, length)
 
 
 def _part(batch: Batch, chosen: np.ndarray, size: int, length: int) -> Batch:

@@ -1,0 +1,148 @@
+"""What the benchmarks measure this project beside: peers on the same weights, each a call that does the work once.
+
+Each raises `ImportError` where it is not installed, or does not have the model's family.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreason.models import ModelConfig
+
+
+def transformers_generate(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
+    """Samples `groups` completions of exactly `tokens` tokens for every prompt, padded on the left."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    width = max(map(len, ids))
+    prompts = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in ids])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids])
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_return_sequences": groups}
+    how |= {"min_new_tokens": tokens, "max_new_tokens": tokens, "pad_token_id": 0}
+
+    def call() -> None:
+        made = model.generate(input_ids=prompts, attention_mask=mask, **how)
+        assert made.shape == (len(prompts) * groups, width + tokens)
+
+    return call
+
+
+def tunix_sampler(
+    folder: Path, config: ModelConfig, ids: list[list[int]], *, groups: int, tokens: int
+) -> Callable[[], None]:
+    """The same with the vanilla sampler of tunix, whose prompts are repeated and padded to a power of two."""
+    if config.family != "llama":
+        raise ImportError(f"its {config.family} is not set up here")
+    from tunix.generate.sampler import CacheConfig
+    from tunix.generate.sampler import Sampler as Peer
+    from tunix.models.llama3 import model as llama3
+    from tunix.models.llama3 import params as llama3_params
+
+    class Ids:
+        """The tokenizer it asks for; prompts come as space-separated ids."""
+
+        def encode(self, text: str) -> list[int]:
+            return [int(word) for word in text.split()]
+
+        def decode(self, ids) -> str:
+            return ""
+
+        def bos_id(self) -> int:
+            return -1
+
+        def eos_id(self) -> int:
+            return config.vocab - 1
+
+        def pad_id(self) -> int:
+            return 0
+
+    sizes = llama3.ModelConfig(
+        num_layers=config.layers,
+        vocab_size=config.vocab,
+        embed_dim=config.width,
+        hidden_dim=config.mlp_width,
+        num_heads=config.heads,
+        head_dim=config.head_width,
+        num_kv_heads=config.kv_heads,
+        rope_theta=config.rope.theta,
+        norm_eps=config.norm_eps,
+        weight_tying=config.tied,
+    )
+    model = llama3_params.create_model_from_safe_tensors(str(folder), sizes, dtype=jnp.float32)
+    width = 1 << (max(map(len, ids)) - 1).bit_length()  # it pads prompts to a power of two
+    cache = CacheConfig(width + tokens + 1, config.layers, config.kv_heads, config.head_width)
+    peer = Peer(model, Ids(), cache)
+    prompts = [" ".join(map(str, prompt)) for prompt in ids for _ in range(groups)]
+    how = {"max_generation_steps": tokens, "max_prompt_length": width, "temperature": 1.0, "top_p": 1.0}
+
+    def call() -> None:
+        peer(prompts, eos_tokens=[config.vocab - 1], seed=0, **how)
+
+    return call
+
+
+def trl_step(folder: Path, prompts: list[str], rewards: np.ndarray, *, tokens: int, rounds: int) -> Callable[[], None]:
+    """One step of TRL's `GRPOTrainer`, at most `rounds` times: it trains in a thread that waits to be asked."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    go, done, errors = threading.Semaphore(0), threading.Semaphore(0), []
+
+    class OneAtATime(TrainerCallback):
+        def on_step_begin(self, *args, **kwargs) -> None:
+            go.acquire()
+
+        def on_step_end(self, *args, **kwargs) -> None:
+            done.release()
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    settings = GRPOConfig(
+        output_dir=str(folder.parent / "trl"),
+        per_device_train_batch_size=rewards.size,
+        num_generations=rewards.shape[1],
+        max_completion_length=tokens,
+        generation_kwargs={"min_new_tokens": tokens},
+        max_steps=rounds,
+        learning_rate=1e-6,
+        beta=0.0,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        shuffle_dataset=False,
+    )
+    trainer = GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder),
+        reward_funcs=lambda completions, **_: rewards.reshape(-1).tolist(),
+        args=settings,
+        train_dataset=Dataset.from_dict({"prompt": prompts * rounds}),
+        processing_class=tokenizer,
+        callbacks=[OneAtATime()],
+    )
+
+    def train() -> None:
+        try:
+            trainer.train()
+        except Exception as error:
+            errors.append(error)
+            done.release()
+
+    threading.Thread(target=train, daemon=True).start()
+
+    def step() -> None:
+        go.release()
+        done.acquire()
+        if errors:
+            raise errors[0]
+
+    return step
