@@ -14,17 +14,12 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import jax
 import numpy as np
-from peers import trl_step
+from contenders import grpo_step, prompts_of, trl_step
 from rich.console import Console
 
-from jaxreason.models import Transformer, load_model, save_folder
-from jaxreason.objectives import GRPO
+from jaxreason.models import load_model, save_folder
 from jaxreason.runs import check_limits, contest, main, ready
-from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
-from jaxreason.tasks import load_task
-from jaxreason.training import init_state, make_optimizer, prepare, updater
 
 LIMITS = dict.fromkeys(("prompts", "groups", "tokens", "rounds"), (1, inf))
 LIMITS |= {"prompt_tokens": (0, inf), "memory": (0, inf)}
@@ -48,45 +43,18 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     console = Console(highlight=False)
     config, params, tokenizer = load_model(cfg.model)
-    prompts = prompts_of(cfg, tokenizer)
+    prompts = prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
+    ids = [tokenizer.encode(prompt) for prompt in prompts]
     rewards = np.arange(cfg.prompts * cfg.groups, dtype=np.float32).reshape(cfg.prompts, cfg.groups) % 2
-    lengths = [len(tokenizer.encode(prompt)) for prompt in prompts]
-    console.print(f"{cfg.prompts} prompts of {min(lengths)} to {max(lengths)} tokens, {cfg.groups} completions")
-    contenders = {"jaxreason": ours(cfg, config, params, [tokenizer.encode(p) for p in prompts], rewards)}
+    lengths = sorted(map(len, ids))
+    console.print(f"{cfg.prompts} prompts of {lengths[0]} to {lengths[-1]} tokens, {cfg.groups} completions")
+    contenders = {"jaxreason": grpo_step(config, params, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
         trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1)
         contenders |= ready({"trl": trl}, console)
         return contest(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
-
-
-def prompts_of(cfg: Config, tokenizer) -> list[str]:
-    """Questions after as many solved ones as make up the tokens asked for."""
-    problems, prompts = iter(load_task("grade-school").train), []
-    while len(prompts) < cfg.prompts:
-        text = f"{next(problems).question}\n"
-        while len(tokenizer.encode(text)) < cfg.prompt_tokens:
-            problem = next(problems)
-            text = f"{problem.question}\n{problem.solution}\n#### {problem.answer}\n\n{text}"
-        prompts.append(text)
-    return prompts
-
-
-def ours(cfg: Config, config, params, ids: list[list[int]], rewards: np.ndarray):
-    model, optimizer = Transformer(config), make_optimizer(1e-6)
-    sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=cfg.tokens, stop_ids=())
-    update = updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=cfg.memory * 1e9)
-    prompts, states = pad_prompts(ids), [init_state(params, optimizer, seed=0)]
-
-    def step() -> None:
-        state = states.pop()
-        keys = row_keys(jax.random.fold_in(state.key, state.step), np.arange(cfg.prompts), cfg.groups)
-        rollouts = sample(state.params, prompts, keys=keys)
-        state, _ = update(state, prepare(rollouts, rewards, GRPO))
-        states.append(jax.block_until_ready(state._replace(step=state.step + 1)))
-
-    return step
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peers import transformers_generate, tunix_sampler
+from contenders import transformers_generate, tunix_sampler
 from rich.console import Console
 
 from jaxreason.models import Transformer, load_model, save_folder

@@ -26,7 +26,7 @@ class MathGrader:
     the program, however that ends.
     """
 
-    def __init__(self, workers: int = 2, seconds: float = 2.0):
+    def __init__(self, workers: int = 2, seconds: float = 1.0):
         if find_spec("math_verify") is None:
             raise InputError("grading LaTeX needs Math-Verify, which is not installed: pip install 'jaxreason[math]'")
         self._command = [sys.executable, "-m", "jaxreason.rewards.judge", str(seconds)]

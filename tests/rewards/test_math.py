@@ -20,7 +20,7 @@ def gold(answer: str) -> Problem:
 
 @pytest.fixture(scope="module")
 def grader():
-    grader = MathGrader(workers=2, seconds=1.0)
+    grader = MathGrader()
     yield grader
     grader.close()
 
@@ -68,7 +68,7 @@ def test_ctrl_c_takes_the_unread_verdict_with_it():
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    grader = MathGrader(workers=1, seconds=1.0)
+    grader = MathGrader(workers=1)
     assert grader("\\boxed{\\sqrt{8}}", gold("2\\sqrt{2}")) == 1
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -95,7 +95,7 @@ OWNER = """
 import sys, threading
 from jaxreason.rewards.math import MathGrader
 from jaxreason.tasks import Problem
-grader = MathGrader(workers=1, seconds=1.0)
+grader = MathGrader(workers=1)
 problem = Problem(question="", answer="\\\\sqrt{2}", solution="", index=0)
 grader("\\\\boxed{x}", problem)
 print(grader._idle.get().pid, flush=True)

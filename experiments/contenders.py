@@ -1,16 +1,23 @@
-"""What the benchmarks measure this project beside: peers on the same weights, each a call that does the work once.
+"""What the benchmarks measure: calls that do the work once, of this project and of its peers on the same weights.
 
-Each raises `ImportError` where it is not installed, or does not have the model's family.
+A peer raises `ImportError` where it is not installed, or does not have the model's family.
 """
 
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.models import ModelConfig
+from jaxreason.models import ModelConfig, Transformer
+from jaxreason.objectives import GRPO
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
+from jaxreason.tasks import load_task
+from jaxreason.text import Tokenizer
+from jaxreason.training import init_state, make_optimizer, prepare, updater
+from jaxreason.types import Params
 
 
 def transformers_generate(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
@@ -84,6 +91,37 @@ def tunix_sampler(
         peer(prompts, eos_tokens=[config.vocab - 1], seed=0, **how)
 
     return call
+
+
+def prompts_of(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
+    """Questions after as many solved ones as make up `length` tokens."""
+    problems, prompts = iter(load_task("grade-school").train), []
+    while len(prompts) < count:
+        text = f"{next(problems).question}\n"
+        while len(tokenizer.encode(text)) < length:
+            problem = next(problems)
+            text = f"{problem.question}\n{problem.solution}\n#### {problem.answer}\n\n{text}"
+        prompts.append(text)
+    return prompts
+
+
+def grpo_step(
+    config: ModelConfig, params: Params, ids: list[list[int]], rewards: np.ndarray, *, tokens: int, memory: float
+) -> Callable[[], None]:
+    """One step of ours, the update in parts of at most `memory` bytes of activations."""
+    model, optimizer = Transformer(config), make_optimizer(1e-6)
+    sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=tokens, stop_ids=())
+    update = updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
+    prompts, states = pad_prompts(ids), [init_state(params, optimizer, seed=0)]
+
+    def step() -> None:
+        state = states.pop()
+        keys = row_keys(jax.random.fold_in(state.key, state.step), np.arange(len(ids)), rewards.shape[1])
+        rollouts = sample(state.params, prompts, keys=keys)
+        state, _ = update(state, prepare(rollouts, rewards, GRPO))
+        states.append(jax.block_until_ready(state._replace(step=state.step + 1)))
+
+    return step
 
 
 def trl_step(folder: Path, prompts: list[str], rewards: np.ndarray, *, tokens: int, rounds: int) -> Callable[[], None]:

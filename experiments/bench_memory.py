@@ -1,0 +1,100 @@
+"""How much memory does one GRPO step take, beside TRL's `GRPOTrainer`?
+
+    python experiments/bench_memory.py
+    python experiments/bench_memory.py --model smollm2-135m --trl
+
+Peak resident memory, on the CPU, of a process that loads the model and takes two steps with AdamW in float32: sampling
+and update. Each contender has a process of its own. TRL only if asked for: it may need more than the machine has.
+"""
+
+import json
+import resource
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from math import inf
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from contenders import grpo_step, prompts_of, trl_step
+
+from jaxreason.models import load_model, save_folder
+from jaxreason.runs import check_limits, main, write_json
+
+LIMITS = dict.fromkeys(("prompts", "groups", "tokens"), (1, inf)) | {"prompt_tokens": (0, inf), "memory": (0, inf)}
+SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4}
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = "gemma3-270m"
+    prompts: int = 4
+    groups: int = 8  # completions per prompt
+    tokens: int = 128  # of every completion
+    prompt_tokens: int = 96  # of every prompt, at least
+    memory: float = 1.0  # GB of activations that our update may hold
+    trl: bool = False
+    out: str = ""  # file for the figures as JSON
+    smoke: bool = False  # the tiny model, a few tokens
+
+
+def run(cfg: Config) -> dict:
+    check_limits(cfg, LIMITS)
+    figures = {"config": asdict(cfg), "jaxreason": alone(ours, cfg)}
+    if cfg.trl:
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            figures["trl"] = alone(trl, cfg, folder, alone(save, cfg, folder))
+    for name, figure in list(figures.items())[1:]:
+        print(f"{name:<12} loaded {figure['loaded_gb']:6.2f} GB, at its peak {figure['peak_gb']:6.2f} GB")
+    print(json.dumps(figures))
+    if cfg.out:
+        write_json(Path(cfg.out), figures)
+    return figures
+
+
+def alone(function, *args):
+    """The result of a function in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def ours(cfg: Config) -> dict[str, float]:
+    config, params, tokenizer = load_model(cfg.model)
+    ids = [tokenizer.encode(prompt) for prompt in prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)]
+    step = grpo_step(config, params, ids, rewards(cfg), tokens=cfg.tokens, memory=cfg.memory * 1e9)
+    del params
+    return two_steps(step)
+
+
+def save(cfg: Config, folder: Path) -> list[str]:
+    config, params, tokenizer = load_model(cfg.model)
+    save_folder(folder, params, config, tokenizer)
+    return prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
+
+
+def trl(cfg: Config, folder: Path, prompts: list[str]) -> dict[str, float]:
+    return two_steps(trl_step(folder, prompts, rewards(cfg), tokens=cfg.tokens, rounds=2))
+
+
+def rewards(cfg: Config) -> np.ndarray:
+    return np.arange(cfg.prompts * cfg.groups, dtype=np.float32).reshape(cfg.prompts, cfg.groups) % 2
+
+
+def two_steps(step) -> dict[str, float]:
+    loaded = peak_gb()
+    step()
+    step()
+    return {"loaded_gb": loaded, "peak_gb": peak_gb()}
+
+
+def peak_gb() -> float:
+    """Largest resident memory of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
