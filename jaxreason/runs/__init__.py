@@ -1,6 +1,6 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.bench import contest, ready
+from jaxreason.runs.bench import contest, interleave, ready
 from jaxreason.runs.cli import check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
@@ -14,6 +14,7 @@ __all__ = [
     "conclude",
     "contest",
     "evaluate_sets",
+    "interleave",
     "main",
     "parse",
     "ready",

@@ -20,3 +20,17 @@ def test_a_benchmark_reports_medians_and_ratios(script, flags, tmp_path):
     assert contenders[0]["ratio"] == 1 and all(len(value["seconds"]) == 1 for value in contenders)
     assert len(contenders) == 2 or flags or "is absent" in done.stdout or "transformers" in figures
     assert json.loads(done.stdout.splitlines()[-1]) == figures
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("bench_memory.py", "GB, at its peak"),
+        ("bench_grading.py", "20 answers in"),
+        ("bench_growth.py", "the prompt's share of an update"),
+    ],
+)
+def test_the_other_benchmarks_report(script, says, tmp_path):
+    run = Experiment(script, tmp_path / "out", "--smoke").run()
+    assert run.returncode == 0, run.stderr
+    assert says in run.stdout
