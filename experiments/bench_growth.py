@@ -3,8 +3,8 @@
     python experiments/bench_growth.py
 
 An update on a fixed number of completion tokens in groups of 4 to 32, and sampling after prompts of 128 to 2,048
-tokens; each beside the same work with a copy of the prompt for every completion, as a batch without groups has it, and the
-update also without its prompts. Writes growth.csv and growth.png into `--out`.
+tokens; each beside the same work with a copy of the prompt for every completion, as a batch without groups has it, and
+the update also without its prompts. Writes growth.csv and growth.png into `--out`.
 """
 
 import csv
