@@ -1,6 +1,7 @@
 """One decoder for all families: configuration, pure forward passes, weights in and out."""
 
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
+from jaxreason.models.fuse import fuse
 from jaxreason.models.load import LoadedModel, load_folder, load_model, save_folder
 from jaxreason.models.resolve import SHIPPED
 from jaxreason.models.scoring import Scores, score_completions, score_packed
@@ -22,6 +23,7 @@ __all__ = [
     "Transformer",
     "config_from_hf",
     "config_to_hf",
+    "fuse",
     "init",
     "load_folder",
     "load_model",

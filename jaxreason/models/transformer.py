@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxreason.models.attention import KV, Sight, attend
 from jaxreason.models.config import ModelConfig
+from jaxreason.models.fuse import JOINED
 from jaxreason.models.rope import CosSin, rotate, rotation
 from jaxreason.types import Params, Prompts
 
@@ -59,6 +61,16 @@ class Linear(nn.Module):
         return y
 
 
+def linears(
+    module: nn.Module, joined: str, outputs: tuple[int, ...], x: Float[Array, "*batch inputs"], bias: bool = False
+) -> list[Array]:
+    """The linear maps of `x` that `JOINED` names: in one product where the parameters are laid out so."""
+    if module.has_variable("params", joined):
+        y = Linear(sum(outputs), bias, name=joined)(x)
+        return jnp.split(y, np.cumsum(outputs)[:-1], axis=-1)
+    return [Linear(size, bias, name=name)(x) for name, size in zip(JOINED[joined], outputs, strict=True)]
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * (offset + weight), in float32: squares of bfloat16 activations lose the small ones."""
 
@@ -81,16 +93,14 @@ class Attention(nn.Module):
         self, x: Array, cos_sin: CosSin, sight: Sight, context: KV | None, cache: KV | None, slot: Array | None
     ) -> tuple[Array, KV]:
         cfg = self.cfg
-
-        def project(name: str, heads: int) -> Float[Array, "P G T heads H"]:
-            y = Linear(heads * cfg.head_width, bias=cfg.qkv_bias, name=f"{name}_proj")(x)
-            y = y.reshape(*x.shape[:-1], heads, cfg.head_width)
-            if cfg.qk_norm and name != "v":
-                y = RMSNorm(cfg.norm_eps, cfg.norm_offset, name=f"{name}_norm")(y)
-            return y if name == "v" else rotate(y, cos_sin)
-
-        q, own = project("q", cfg.heads), (project("k", cfg.kv_heads), project("v", cfg.kv_heads))
-        own = KV(*(jnp.swapaxes(y, 2, 3) for y in own))
+        widths = tuple(heads * cfg.head_width for heads in (cfg.heads, cfg.kv_heads, cfg.kv_heads))
+        qkv = linears(self, "qkv_proj", widths, x, bias=cfg.qkv_bias)
+        q, k, v = (y.reshape(*x.shape[:-1], -1, cfg.head_width) for y in qkv)
+        if cfg.qk_norm:
+            q = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="q_norm")(q)
+            k = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="k_norm")(k)
+        q, k = rotate(q, cos_sin), rotate(k, cos_sin)
+        own = KV(jnp.swapaxes(k, 2, 3), jnp.swapaxes(v, 2, 3))
         if cache is not None:
             own = jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=3), cache, own)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
@@ -104,8 +114,8 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
         act = {"silu": nn.silu, "gelu_tanh": nn.gelu}[self.cfg.activation]  # nn.gelu is the tanh form by default
-        gate = act(Linear(self.cfg.mlp_width, name="gate_proj")(x))
-        return Linear(self.cfg.width, name="down_proj")(gate * Linear(self.cfg.mlp_width, name="up_proj")(x))
+        gate, up = linears(self, "gate_up_proj", (self.cfg.mlp_width,) * 2, x)
+        return Linear(self.cfg.width, name="down_proj")(act(gate) * up)
 
 
 class Block(nn.Module):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreason.models import fuse
 from jaxreason.models.scoring import score_completions, score_hidden
 from jaxreason.models.transformer import Transformer, empty_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
@@ -42,6 +43,18 @@ def test_cached_steps_equal_the_uncached_pass(name):
         for p in range(P):
             if 0 <= slot - begin[p] < T:
                 np.testing.assert_allclose(hidden[p], whole[p, :, slot - begin[p]], atol=1e-5)
+
+
+@families
+def test_joined_matrices_change_nothing(name):
+    model, params, prompts, tokens = setting(name)
+    joined = fuse(params)
+    layer = joined["model"]["layers"]["0"]
+    assert set(layer["self_attn"]) & {"q_proj", "qkv_proj"} == {"qkv_proj"} and set(layer["mlp"]) == {
+        "gate_up_proj",
+        "down_proj",
+    }
+    np.testing.assert_allclose(logps(joined, prompts, tokens, model), logps(params, prompts, tokens, model), atol=1e-5)
 
 
 @families
