@@ -23,7 +23,7 @@ import numpy as np
 from contenders import transformers_generate, tunix_sampler
 from rich.console import Console
 
-from jaxreason.models import Transformer, load_model, save_folder
+from jaxreason.models import Transformer, fuse, load_model, save_folder
 from jaxreason.runs import check_limits, contest, main, ready
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, pad_prompts, row_keys
 from jaxreason.tasks import load_task, messages
@@ -69,7 +69,7 @@ def run(cfg: Config) -> dict:
             "transformers": partial(transformers_generate, folder, ids, **sizes),
             "tunix": partial(tunix_sampler, folder, config, ids, **sizes),
         }
-        contenders = {"jaxreason": partial(ours, params, pad_prompts(ids), keys=keys), **ready(peers, console)}
+        contenders = {"jaxreason": partial(ours, fuse(params), pad_prompts(ids), keys=keys), **ready(peers, console)}
     return contest(contenders, cfg, console, work=cfg.prompts * cfg.groups * cfg.tokens, unit="tokens/s")
 
 

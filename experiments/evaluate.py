@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 
 from jaxreason.evaluation import evaluate
-from jaxreason.models import Transformer, load_model
+from jaxreason.models import Transformer, fuse, load_model
 from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import check_limits, main, write_json
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
@@ -52,7 +52,7 @@ def run(cfg: Config) -> dict:
     check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)
     graders = {"symbolic": MathGrader()} if cfg.symbolic else {}
     key = jax.random.key(cfg.seed)
-    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, key=key, graders=graders)
+    summary, samples = evaluate(fuse(params), problems, policy=policy, groups=cfg.samples, key=key, graders=graders)
     print(json.dumps(summary))
     if cfg.out:
         write_json(Path(cfg.out), {"config": asdict(cfg), "summary": summary, "samples": samples})

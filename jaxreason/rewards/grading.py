@@ -42,7 +42,7 @@ class Grading:
 
 
 def _grade(reward: Reward, group: list[str], problem: Problem) -> list[float]:
-    return [reward(text, problem) for text in group]
+    return [float(reward(text, problem)) for text in group]
 
 
 def grade(completions: Sequence[list[str]], problems: Sequence[Problem], reward: Reward) -> np.ndarray:

@@ -85,7 +85,7 @@ def grpo_steps(
         parts = []
         with Grading(chosen, {reward, *graders.values()}) as grading:
             for done, part in policy.sample.stream(state.params, prompts, keys=keys):
-                grading.add(done, texts(part, policy.tokenizer))
+                grading.add(done.tolist(), texts(part, policy.tokenizer))
                 parts.append((done, part))
             rollouts = join_parts(parts)
             sampled = time.perf_counter()

@@ -7,6 +7,7 @@ have their activations in memory at once.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import optax
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import Algorithm
+from jaxreason.sampling.rollout import bucket
 from jaxreason.training.state import TrainState
 from jaxreason.training.steps import Batch, Metrics, Statistics, descend, grpo_loss, grpo_metrics
 from jaxreason.types import Params, Prompts, Rollouts
@@ -66,40 +68,47 @@ def updater(
 
 
 def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: bool) -> Iterator[Batch]:
-    """Parts of `batch`, shortest completions first; prompts without weight and advantage only if `whole`."""
+    """Parts of `batch`, completions of similar length together; prompts that move nothing only if `whole`."""
     batch = jax.tree.map(np.asarray, batch)
     weights, (_, G, T) = batch.weights, batch.weights.shape
     moves = weights.any(axis=(1, 2)) if whole else (weights * batch.advantages[..., None] != 0).any(axis=(1, 2))
-    longest = batch.rollouts.lengths.max(axis=1)
-    left = [int(p) for p in np.argsort(longest, kind="stable") if moves[p]]
-    if not left:  # the optimiser takes its step nevertheless
-        left = [int(np.argmin(longest))]
-    S = batch.rollouts.prompts.tokens.shape[1]
-    while left:
-        length = T
-        while length > SHORTEST and longest[left[0]] <= length // 2:
-            length //= 2
-        now = [p for p in left if longest[p] <= length]
-        most = max(1, int(memory // activation_bytes(cfg, dtype, G, length, S)))
-        size = 1 << min(most, len(moves)).bit_length() - 1
-        if len(now) <= size // 2:  # two sizes are compiled for each length
-            size = max(1, size // 4)
-        left = left[len(now[:size]) :]
-        yield _part(batch, np.array(now[:size]), size, length)
+    longest, prompt = batch.rollouts.lengths.max(axis=1).tolist(), batch.rollouts.prompts.lengths.tolist()
+    if not moves.any():  # the optimiser takes its step nevertheless
+        moves[np.argmin(longest)] = True
+    room = [_room(length, T) for length in longest]
+    order = sorted(np.flatnonzero(moves).tolist(), key=lambda p: (room[p], prompt[p]))
+    for length, same in groupby(order, key=room.__getitem__):
+        left = list(same)
+        while left:
+            most = max(1, int(memory // activation_bytes(cfg, dtype, G, length, bucket(prompt[left[-1]]))))
+            size = 1 << min(most, len(moves)).bit_length() - 1
+            if len(left) <= size // 2:  # two sizes are compiled for each length
+                size = max(1, size // 4)
+            now, left = left[:size], left[size:]
+            yield _part(batch, np.array(now), size, length, bucket(prompt[now[-1]]))
 
 
-def _part(batch: Batch, chosen: np.ndarray, size: int, length: int) -> Batch:
-    """The chosen prompts and `length` tokens, filled up to `size` prompts with copies that weigh nothing."""
+def _room(longest: int, whole: int) -> int:
+    """The shortest of whole, whole / 2, whole / 4, ... tokens that holds a completion of `longest`."""
+    length = whole
+    while length > SHORTEST and longest <= length // 2:
+        length //= 2
+    return length
+
+
+def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int) -> Batch:
+    """The chosen prompts, at most `prompt` tokens of each and `length` of its completions, filled up to `size` prompts
+    with copies that weigh nothing."""
     real = np.arange(size) < len(chosen)
     chosen = np.pad(chosen, (0, size - len(chosen)), mode="edge")
-    (tokens, seen), *completions, truncated = batch.rollouts
-    tokens, seen, truncated, advantages = (x[chosen] for x in (tokens, seen, truncated, batch.advantages))
+    prompts, *completions, truncated = batch.rollouts
+    prompts = Prompts(*(x[chosen][:, :prompt] for x in prompts))
     ids, mask, logps, weights, reference = (
         x[chosen][..., :length] for x in (*completions, batch.weights, batch.reference_logps)
     )
     real = real[:, None, None]
-    rollouts = Rollouts(Prompts(tokens, seen), ids, mask & real, logps, truncated)
-    return Batch(rollouts, advantages, weights * real, reference)
+    rollouts = Rollouts(prompts, ids, mask & real, logps, truncated[chosen])
+    return Batch(rollouts, batch.advantages[chosen], weights * real, reference)
 
 
 def activation_bytes(cfg: ModelConfig, dtype: Any, groups: int, length: int, prompt: int) -> float:
