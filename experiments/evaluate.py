@@ -45,6 +45,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
+    params = fuse(params)
     sampling = Sampling(cfg.temperature)
     sample = sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
     policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
@@ -52,7 +53,7 @@ def run(cfg: Config) -> dict:
     check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)
     graders = {"symbolic": MathGrader()} if cfg.symbolic else {}
     key = jax.random.key(cfg.seed)
-    summary, samples = evaluate(fuse(params), problems, policy=policy, groups=cfg.samples, key=key, graders=graders)
+    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, key=key, graders=graders)
     print(json.dumps(summary))
     if cfg.out:
         write_json(Path(cfg.out), {"config": asdict(cfg), "summary": summary, "samples": samples})
