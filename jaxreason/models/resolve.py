@@ -41,7 +41,7 @@ PACKAGED = {
     ),
 }
 
-SHIPPED = ("tiny",)
+SHIPPED = ("tiny", "tiny-base", "tiny-large-base")
 """Folders in `shipped/` beside this file, made by experiments/pipeline.py."""
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

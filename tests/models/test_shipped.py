@@ -18,13 +18,17 @@ FOLDER = Path(resolve.__file__).parent / "shipped"
 def test_what_ships_is_small_whole_and_reads_questions_alone():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 25e6
     assert sorted(folder.name for folder in FOLDER.iterdir()) == sorted(SHIPPED)
-    task = load_task("grade-school")
+    task, vocabularies, sizes = load_task("grade-school"), set(), {}
     for name in SHIPPED:
         config, params, tokenizer = load_model(name)
+        vocabularies.add((FOLDER / name / "tokenizer.model").read_bytes())
+        sizes[name] = sum(x.size for x in jax.tree.leaves(params))
         assert tokenizer.vocab_size == config.vocab
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
         ids = encode_prompt(tokenizer, messages(task, task.train[0]))
         assert tokenizer.decode(ids) == f"<|user|>{task.train[0].question}<|assistant|>"
+    assert len(vocabularies) == 1 and sizes["tiny"] == sizes["tiny-base"]
+    assert 4 <= sizes["tiny-large-base"] / sizes["tiny-base"] <= 8
 
 
 @pytest.mark.parity
