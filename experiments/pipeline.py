@@ -48,7 +48,18 @@ from jaxreason.types import Params
 SMALL = ModelConfig("llama", 1024, 128, layers=4, heads=4, kv_heads=4, head_width=32, mlp_width=512, context=512)
 LARGE = replace(SMALL, width=256, layers=6, heads=8, kv_heads=8, mlp_width=768)
 
-ALOUD = {labelled_steps: 0.2, checked_steps: 0.07, bare_equations: 0.13, one_expression: 0.6}
+
+def among_several(style: corpus.Style) -> corpus.Style:
+    """The style where there are steps to tell apart; a single one is written bare."""
+    return lambda problem: (style if len(problem.steps) > 1 else bare_equations)(problem)
+
+
+ALOUD = {
+    among_several(labelled_steps): 0.2,
+    among_several(checked_steps): 0.07,
+    bare_equations: 0.13,
+    one_expression: 0.6,
+}
 AT_ONCE = {answer_alone: 1.0}
 PREMISES = 0.06  # of the texts
 
