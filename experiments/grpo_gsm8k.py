@@ -55,7 +55,7 @@ LIMITS |= {
 LIMITS |= {"top_p": (1e-9, 1), "min_p": (0, 1), "seed": (0, 2**32 - 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.
 REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
-REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0}
+REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}
 SMOKE = {"steps": 2, "prompts_per_step": 2, "groups": 2, "max_tokens": 16, "eval_problems": 4, "eval_samples": 2}
 SETS = ("held-out", "new_stories")  # experiments/pattern_matching_probe.py looks at the others
 NEXT = """next: a real model on real problems
@@ -86,7 +86,7 @@ class Config:
     learning_rate: float = 1e-4  # millions of parameters bear more than the 1e-6 usual for billions
     warmup_updates: int = 5  # optimiser updates until the full learning rate; 0 for none
     max_grad_norm: float = 1.0  # gradients of a larger global norm are scaled down to it
-    kl_weight: float = 0.0  # weight of the KL to the initial model; 0 keeps no copy of it
+    kl_weight: float = 0.1  # weight of the KL to the initial model; 0 keeps no copy of it
     inner_updates: int = 1  # optimiser steps on each batch of rollouts
     update_memory: float = 0.05  # GB for activations, about: how many prompts go through an update at a time
     remat: bool = False  # recompute activations instead of keeping them; XLA for CPUs undoes it
