@@ -9,8 +9,9 @@ import json
 import re
 import sys
 import weakref
+from contextlib import suppress
 from importlib.util import find_spec
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from subprocess import DEVNULL, PIPE, Popen
 
 from jaxreason.errors import InputError
@@ -72,8 +73,11 @@ def _legible(answer: str) -> str:
 
 
 def _close(idle: "SimpleQueue[Popen | None]", workers: int) -> None:
+    with suppress(Empty):  # a thread that never comes back keeps its judge, which ends with the program
+        for _ in range(workers):
+            _end(idle.get(timeout=10))
     for _ in range(workers):
-        _end(idle.get())
+        idle.put(None)
 
 
 def _end(judge: Popen | None) -> None:
