@@ -93,9 +93,9 @@ class Attention(nn.Module):
         self, x: Array, cos_sin: CosSin, sight: Sight, context: KV | None, cache: KV | None, slot: Array | None
     ) -> tuple[Array, KV]:
         cfg = self.cfg
-        widths = tuple(heads * cfg.head_width for heads in (cfg.heads, cfg.kv_heads, cfg.kv_heads))
-        qkv = linears(self, "qkv_proj", widths, x, bias=cfg.qkv_bias)
-        q, k, v = (y.reshape(*x.shape[:-1], -1, cfg.head_width) for y in qkv)
+        heads = cfg.heads, cfg.kv_heads, cfg.kv_heads
+        qkv = linears(self, "qkv_proj", tuple(n * cfg.head_width for n in heads), x, bias=cfg.qkv_bias)
+        q, k, v = (y.reshape(*x.shape[:-1], n, cfg.head_width) for y, n in zip(qkv, heads, strict=True))
         if cfg.qk_norm:
             q = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="q_norm")(q)
             k = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="k_norm")(k)
