@@ -1,5 +1,6 @@
 """Verdicts against mathematics done by hand; hostile answers end at the limit, and no process outlives its owner."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +102,18 @@ grader("\\\\boxed{x}", problem)
 print(grader._idle.get().pid, flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_a_judge_killed_between_answers_leaves_no_verdict_behind():
+    grader = MathGrader(workers=1)
+    assert grader("\\boxed{\\sqrt{8}}", gold("2\\sqrt{2}")) == 1
+    judge = grader._idle.get()
+    grader._idle.put(judge)
+    os.kill(int(Path(f"/proc/{judge.pid}/task/{judge.pid}/children").read_text()), signal.SIGKILL)
+    time.sleep(0.2)
+    assert grader("\\boxed{\\sqrt{8}}", gold("2\\sqrt{2}")) == 1
+    grader.close()
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
