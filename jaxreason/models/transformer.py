@@ -201,10 +201,17 @@ def param_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: leaf.shape for name, leaf in flatten_dict(tree, sep=".").items()}
 
 
-def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transformer) -> Float[Array, "*batch V"]:
-    """Logits, accumulated and returned in float32: rounded to bfloat16, neighbours of the maximum would tie."""
-    weight = (params["model"]["embed_tokens"] if model.cfg.tied else params["lm_head"])["weight"]
+def unembedding(params: Params, *, model: Transformer) -> Float[Array, "V D"]:
+    return (params["model"]["embed_tokens"] if model.cfg.tied else params["lm_head"])["weight"]
+
+
+def logits_of(hidden: Float[Array, "*batch D"], weight: Float[Array, "C D"]) -> Float[Array, "*batch C"]:
+    """Accumulated and returned in float32: rounded to bfloat16, neighbours of the maximum would tie."""
     return jnp.einsum("...d,vd->...v", hidden, weight.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transformer) -> Float[Array, "*batch V"]:
+    return logits_of(hidden, unembedding(params, model=model))
 
 
 def run_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> tuple[Float[Array, "P S D"], Context]:

@@ -1,5 +1,6 @@
 """What the sampler and the gradient rest on: caches, shared prompts and padding change nothing."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -107,12 +108,29 @@ def test_rematerialised_blocks_have_the_same_gradient():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, remat)
 
 
-def test_chunks_of_the_vocabulary_pass_change_nothing(monkeypatch):
-    model, params, prompts, tokens = setting("llama")
-    whole = logps(params, prompts, tokens, model, temperature=0.7)
-    monkeypatch.setattr("jaxreason.models.scoring.CHUNK_FLOATS", 3 * model.cfg.vocab)  # 3 rows a chunk, 20 rows
-    jax.clear_caches()
-    np.testing.assert_allclose(logps(params, prompts, tokens, model, temperature=0.7), whole, atol=1e-6)
+@pytest.mark.parametrize("vocab", [30, 29])  # in five chunks of six; in five of five and a remainder
+def test_scores_in_chunks_of_the_vocabulary_are_those_of_the_whole(monkeypatch, vocab):
+    model, params, _, tokens = setting("llama")
+    model, tokens = Transformer(replace(model.cfg, vocab=vocab)), tokens % vocab
+    params = tiny_params(model.cfg, seed=5)
+    mask = jnp.ones(tokens.shape, bool).at[1, 0, 2:].set(False)
+    hidden = jax.random.normal(jax.random.key(1), (*tokens.shape, model.cfg.width))
+    weights = jnp.arange(tokens.size, dtype=jnp.float32).reshape(tokens.shape)
+
+    def whole(params, hidden):
+        logps = jax.nn.log_softmax(unembed(params, hidden, model=model) / 0.7)
+        entropy = -(jnp.exp(logps) * logps).sum(axis=-1)
+        chosen = jnp.take_along_axis(logps, tokens[..., None], axis=-1)[..., 0]
+        return jnp.where(mask, weights * chosen, 0).sum() + jnp.where(mask, entropy, 0).sum()
+
+    def chunks(params, hidden):
+        logps, entropy = score_hidden(params, hidden, tokens, mask, model=model, temperature=0.7)
+        return (weights * logps).sum() + entropy.sum()
+
+    monkeypatch.setattr("jaxreason.models.scoring.CHUNK_FLOATS", 0)
+    monkeypatch.setattr("jaxreason.models.scoring.NARROWEST", 7)
+    expected, made = (jax.value_and_grad(f, argnums=(0, 1))(params, hidden) for f in (whole, chunks))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected, made)
 
 
 def test_nan_states_of_padding_do_not_reach_the_unembeddings_gradient():
