@@ -88,7 +88,7 @@ class Config:
     max_grad_norm: float = 1.0  # gradients of a larger global norm are scaled down to it
     kl_weight: float = 0.1  # weight of the KL to the initial model; 0 keeps no copy of it
     inner_updates: int = 1  # optimiser steps on each batch of rollouts
-    update_memory: float = 0.05  # GB for activations, about: how many prompts go through an update at a time
+    update_memory: float = 0.075  # GB for activations, about: how many prompts go through an update at a time
     remat: bool = False  # recompute activations instead of keeping them; XLA for CPUs undoes it
     dtype: str = "float32"  # of activations and matmuls; parameters stay float32
 

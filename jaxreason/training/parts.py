@@ -37,8 +37,8 @@ def updater(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`grpo_update` with at most about `memory` bytes of activations; donates the state.
 
-    Prompts whose completions all weigh nothing (equal rewards, no KL term) are left out, also of the means over tokens
-    among the metrics.
+    A group that does not fit goes through in equal parts, its prompt with each. Prompts whose completions all weigh
+    nothing (equal rewards, no KL term) are left out, also of the means over tokens among the metrics.
     """
     loss = partial(grpo_loss, model=model, algorithm=algorithm, temperature=temperature)
     gradient = jax.grad(loss, has_aux=True)
@@ -62,6 +62,7 @@ def updater(
         sums = None
         for part in cut(batch, model.cfg, model.dtype, memory, whole=bool(algorithm.kl_weight)):
             sums = add(state.params, nothing(state.params, part) if sums is None else sums, part)
+            jax.block_until_ready(sums)  # a part that waits for another would hold its memory beside it
         return finish(state, sums)
 
     return update
@@ -80,12 +81,16 @@ def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: boo
     for length, same in groupby(order, key=room.__getitem__):
         left = list(same)
         while left:
-            most = max(1, int(memory // activation_bytes(cfg, dtype, G, length, bucket(prompt[left[-1]]))))
+            needed = partial(activation_bytes, cfg, dtype, length=length, prompt=bucket(prompt[left[-1]]))
+            together = next((g for g in range(G, 1, -1) if G % g == 0 and needed(groups=g) <= memory), 1)
+            most = max(1, int(memory // needed(groups=G)))
             size = 1 << min(most, len(moves)).bit_length() - 1
             if len(left) <= size // 2:  # two sizes are compiled for each length
                 size = max(1, size // 4)
             now, left = left[:size], left[size:]
-            yield _part(batch, np.array(now), size, length, bucket(prompt[now[-1]]))
+            for first in range(0, G, together):
+                members = slice(first, first + together)
+                yield _part(batch, np.array(now), size, members, length, bucket(prompt[now[-1]]))
 
 
 def _room(longest: int, whole: int) -> int:
@@ -96,23 +101,24 @@ def _room(longest: int, whole: int) -> int:
     return length
 
 
-def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int) -> Batch:
-    """The chosen prompts, at most `prompt` tokens of each and `length` of its completions, filled up to `size` prompts
-    with copies that weigh nothing."""
+def _part(batch: Batch, chosen: np.ndarray, size: int, members: slice, length: int, prompt: int) -> Batch:
+    """Members of the groups of the chosen prompts, at most `prompt` tokens of each prompt and `length` of its
+    completions, filled up to `size` prompts with copies that weigh nothing."""
     real = np.arange(size) < len(chosen)
     chosen = np.pad(chosen, (0, size - len(chosen)), mode="edge")
     prompts, *completions, truncated = batch.rollouts
     prompts = Prompts(*(x[chosen][:, :prompt] for x in prompts))
     ids, mask, logps, weights, reference = (
-        x[chosen][..., :length] for x in (*completions, batch.weights, batch.reference_logps)
+        x[chosen][:, members, :length] for x in (*completions, batch.weights, batch.reference_logps)
     )
     real = real[:, None, None]
-    rollouts = Rollouts(prompts, ids, mask & real, logps, truncated[chosen])
-    return Batch(rollouts, batch.advantages[chosen], weights * real, reference)
+    rollouts = Rollouts(prompts, ids, mask & real, logps, truncated[chosen][:, members])
+    return Batch(rollouts, batch.advantages[chosen][:, members], weights * real, reference)
 
 
 def activation_bytes(cfg: ModelConfig, dtype: Any, groups: int, length: int, prompt: int) -> float:
     """What the backward pass of one prompt and its completions keeps, about: per token and layer 10 vectors of the
-    model's width, 4 of the MLP's, and 2 attention weights a head for every key."""
-    layer = 10 * cfg.width + 4 * cfg.mlp_width + 2 * cfg.heads * (length + prompt)
+    model's width, 5 of the MLP's, 6 of the queries', and 2 attention weights a head for every key."""
+    queries = cfg.heads * cfg.head_width
+    layer = 10 * cfg.width + 5 * cfg.mlp_width + 6 * queries + 2 * cfg.heads * (length + prompt)
     return float((groups * length + prompt) * cfg.layers * layer * jnp.dtype(dtype).itemsize)

@@ -98,7 +98,7 @@ def test_micro_batches_make_the_whole_batchs_step():
     assert_trees_close(cut.params, whole.params, rtol=1e-4)
 
 
-@pytest.mark.parametrize("memory", [1.0, 3e5, 1e9])  # bytes: a prompt at a time, a few, all
+@pytest.mark.parametrize("memory", [1.0, 1e5, 3e5, 1e9])  # bytes: a completion at a time, a prompt, a few, all
 @pytest.mark.parametrize("algorithm", [GRPO, replace(GRPO, kl_weight=0.1)])
 def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory, monkeypatch):
     monkeypatch.setattr(parts, "SHORTEST", 2)
@@ -109,6 +109,8 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     mask = np.asarray(batch.rollouts.mask)
     used = mask if algorithm.kl_weight else mask[[0, 2, 3]]  # the second group has no signal
     assert sum(int(piece.rollouts.mask.sum()) for piece in pieces) == used.sum()
+    if memory == 1.0:
+        assert {piece.rollouts.truncated.shape for piece in pieces} == {(1, 1)}
     update = parts.updater(**settings, memory=memory)
     cut, cut_metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), batch)
     whole, metrics = jax.jit(partial(grpo_update, **settings))(init_state(PARAMS, optimizer, seed=0), batch)
