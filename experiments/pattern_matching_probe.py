@@ -61,12 +61,12 @@ def run(cfg: Config) -> dict:
     measure = partial(evaluate, policy=policy, groups=1, key=jax.random.key(cfg.seed))
     done = evaluate_sets(params, sets, measure, console, cfg.model)
 
-    folder = Path(cfg.out or f"runs/pattern_matching_probe/{Path(cfg.model).name}")
+    folder = Path(cfg.out or f"runs/pattern_matching_probe/{Path(cfg.model).name}" + "-smoke" * cfg.smoke)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "samples.json", {name: evaluation["samples"] for name, evaluation in done.items()})
     summary = {name: evaluation["summary"] for name, evaluation in done.items()}
     write_json(folder / "summary.json", {"config": asdict(cfg), **summary})
-    plot_sets(summary, folder / "probe.png", title=f"{cfg.model}: accuracy by what is new")
+    plot_sets(summary, folder / "probe.png", title=f"{cfg.model}: accuracy by what is new, n = {cfg.problems} a set")
     console.print(sets_table(summary))
     console.print(f"everything of this run: {folder}")
     return summary

@@ -11,13 +11,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_library_example_runs(model, task, capsys):
+def test_the_library_example_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert '"smollm2-135m"' in code and '"gsm8k"' in code
-    code = code.replace('"smollm2-135m"', repr(str(model))).replace('"gsm8k"', repr(str(task)))
     exec(compile(code, "README.md", "exec"), {})
     reward, grad_norm = map(float, capsys.readouterr().out.split())
-    assert 0 <= reward <= 1 and grad_norm >= 0
+    assert 0 < reward < 1 and grad_norm > 0
 
 
 def test_every_flag_of_the_readme_exists():

@@ -59,7 +59,7 @@ def resolve(name: str) -> Path:
     if name in PACKAGED:
         return packaged_file(name)
     path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+    if (name and path.is_dir()) or (path.is_file() and path.suffix == ".gguf"):
         return path
     if not path.exists() and path.suffix != ".gguf" and REPOSITORY.fullmatch(name):
         return download(name)

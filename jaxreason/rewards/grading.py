@@ -1,5 +1,6 @@
 """Rewards of whole batches, worked out in threads beside the sampler: a slow reward mostly waits for someone else."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -42,7 +43,10 @@ class Grading:
 
 
 def _grade(reward: Reward, group: list[str], problem: Problem) -> list[float]:
-    return [float(reward(text, problem)) for text in group]
+    grades = [float(reward(text, problem)) for text in group]
+    if not all(map(math.isfinite, grades)):
+        raise ValueError(f"reward {grades} of {problem.question!r} is not finite; let the reward return numbers")
+    return grades
 
 
 def grade(completions: Sequence[list[str]], problems: Sequence[Problem], reward: Reward) -> np.ndarray:

@@ -3,9 +3,11 @@
 import math
 import os
 import sys
+from _thread import interrupt_main
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from threading import Timer
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -47,16 +49,16 @@ def _parse(defaults: Config, description: str | None, argv: list[str] | None) ->
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
-        closest = get_close_matches(unknown[0].split("=")[0], flags, n=1, cutoff=0)
-        parser.error(f"unknown argument {unknown[0]!r}, the closest flag is {closest[0]}")
+        closest = get_close_matches(unknown[0].split("=")[0], flags, n=1)
+        parser.error(f"unknown argument {unknown[0]!r}" + "".join(f", the closest flag is {flag}" for flag in closest))
     return args.config
 
 
 def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
     """The option of that name, or an error that lists them."""
     if name not in options:
-        closest = get_close_matches(name, options, n=1, cutoff=0)[0]
-        raise InputError(f"--{flag} {name!r} is unknown, the closest is {closest!r}; choose {', '.join(options)}")
+        closest = "".join(f", the closest is {option!r}" for option in get_close_matches(name, options, n=1))
+        raise InputError(f"--{flag} {name!r} is unknown{closest}; choose {', '.join(options)}")
     return options[name]
 
 
@@ -76,6 +78,7 @@ def main(
     presets: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
+    sys.unraisablehook = _interrupt_again
     try:
         asked = parse(config, description, presets=presets)
         remember_compiled()
@@ -85,9 +88,17 @@ def main(
     except OSError as error:
         _leave(1, f"error: {error.strerror or error}: {error.filename or ''}; free or fix it and run the same command")
     except KeyboardInterrupt:
-        print("stopped: run the same command to go on from the last complete checkpoint", file=sys.stderr, flush=True)
+        print("stopped: run the same command to go on from the last checkpoint, if any", file=sys.stderr, flush=True)
         os._exit(130)  # at once: threads of a save that was interrupted would print over this line
     sys.exit(0)
+
+
+def _interrupt_again(lost: Any) -> None:
+    """Ctrl-C within a callback of the garbage collector (JAX has one) would be printed and forgotten."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        Timer(0.1, interrupt_main).start()  # now, it would land in here
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def remember_compiled() -> None:

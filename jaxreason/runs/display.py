@@ -30,6 +30,10 @@ def evaluate_sets(
 
 def show_progress(results: Iterable[StepResult], done: int, total: int, console: Console) -> Iterator[StepResult]:
     """Passes `results` on and shows each; `done` of `total` steps lie behind already."""
+    if done:
+        console.print(f"{done} of {total} steps were done before")
+    else:
+        console.print("the first step also compiles, which takes longer")
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn("GRPO"), *columns, console=console, transient=True) as progress:
         task = progress.add_task("steps", total=total, completed=done)
@@ -40,7 +44,7 @@ def show_progress(results: Iterable[StepResult], done: int, total: int, console:
                 f"lenient {m['lenient_share']:.3f}  constant groups {m['constant_groups_share']:.2f}  "
                 f"length {m['length_mean']:5.1f}  entropy {m['entropy']:.2f}  grad {m['grad_norm']:.2f}  "
                 f"{m['tokens_per_second']:.0f} tokens/s  "
-                f"{m['seconds_sampling']:.1f} + {m['seconds_rewards']:.1f} + {m['seconds_update']:.1f} s",
+                f"sampling {m['seconds_sampling']:.1f} s  update {m['seconds_update']:.1f} s",
                 soft_wrap=True,
             )
             yield result

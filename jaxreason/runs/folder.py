@@ -35,6 +35,13 @@ def _write(path: Path, text: str) -> None:
         raise _unwritable(path, error) from error
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); delete it or choose another --out") from error
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} cannot be written ({error.strerror}); mend that and run the same command to go on")
 
@@ -50,23 +57,34 @@ def _finite(value: Any) -> Any:
 
 class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any]):
-        """Opens `path` for `config`; a folder made with another config is refused (but see `EXTENDABLE`)."""
-        self.path = path
+        """Opens `path` for `config`; refused are a folder made with another config (but see `EXTENDABLE`) and one that
+        holds something else."""
+        self.path, self.config, made_with = path, config, path / "config.json"
         try:
             path.mkdir(parents=True, exist_ok=True)
+            foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         except OSError as error:
             raise _unwritable(path, error) from error
-        made_with = path / "config.json"
-        before = json.loads(made_with.read_bytes()) if made_with.exists() else config
+        before = _read_json(made_with) if made_with.exists() else config
+        if foreign and not (made_with.exists() and isinstance(before, dict) and before.keys() & config.keys()):
+            raise InputError(f"{path} is not a folder of such a run, it holds {foreign[0]!r}: choose another --out")
         changed = sorted(n for n in before.keys() | config.keys() if before.get(n) != config.get(n))
         if changed := [name for name in changed if name not in EXTENDABLE]:
             differences = ", ".join(f"{name} = {before.get(name)!r}, not {config.get(name)!r}" for name in changed)
             raise InputError(f"{path} holds a run with {differences}: choose another --out or the same settings")
-        write_json(made_with, config)
+        if not made_with.exists():
+            write_json(made_with, config)
         self._events: SummaryWriter | None = None
 
     def resume(self, step: int) -> None:
-        """Drops what was logged after `step`, the step of the checkpoint that training goes on from."""
+        """Drops what was logged after `step`, the step of the checkpoint that training goes on from; refuses to have
+        trained for longer than the config asks."""
+        if step > self.config.get("steps", step):
+            raise InputError(
+                f"{self.path} is at step {step} already, beyond --steps {self.config['steps']}: "
+                f"give at least {step}, or another --out"
+            )
+        write_json(self.path / "config.json", self.config)
         for name in ("metrics.jsonl", "samples.jsonl"):
             file = self.path / name
             lines = file.read_bytes().split(b"\n") if file.exists() else []
@@ -92,7 +110,7 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             write_json(file, compute())
-        return json.loads(file.read_bytes())
+        return _read_json(file)
 
     def close(self) -> None:
         if self._events is not None:

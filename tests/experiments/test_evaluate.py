@@ -13,7 +13,8 @@ def test_the_summary_follows_from_the_completions(model, task, tmp_path):
     done = Experiment("evaluate.py", out, *flags, "--temperature", "1").run()
     assert done.returncode == 0, done.stderr
     written = json.loads(out.read_text())
-    assert json.loads(done.stdout) == written["summary"]
+    printed = json.loads(done.stdout)
+    assert printed.items() >= written["summary"].items() and printed["model"] == str(model)
     lenient = np.array([sample["lenient"] for sample in written["samples"]]).reshape(6, 3)
     summary = written["summary"]
     assert summary["n"] == 6 and len({sample["question"] for sample in written["samples"]}) == 6

@@ -163,7 +163,7 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.strip().splitlines()[-1] == "stopped: run the same command to go on from the last complete checkpoint"
+    assert error.strip().splitlines()[-1] == "stopped: run the same command to go on from the last checkpoint, if any"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,31 @@ def test_another_config_is_refused_with_every_difference(tmp_path):
         RunFolder(tmp_path, {"seed": 1, "groups": 4, "steps": 9})
 
 
+def test_other_folders_and_damaged_files_are_refused_in_one_line(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"not a folder of such a run, it holds 'thesis.tex': choose another --out"):
+        RunFolder(tmp_path, {"seed": 0})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    run = tmp_path / "run"
+    RunFolder(run, {"seed": 0})
+    (run / "before.json").write_text('{"n": 5')
+    with pytest.raises(InputError, match=r"before\.json is not JSON .* delete it or choose another --out"):
+        RunFolder(run, {"seed": 0}).remember("before.json", dict)
+    (run / "config.json").write_text("[1]")
+    with pytest.raises(InputError, match="not a folder of such a run"):
+        RunFolder(run, {"seed": 0})
+    (run / "config.json").write_text('{"see')
+    with pytest.raises(InputError, match=r"config\.json is not JSON"):
+        RunFolder(run, {"seed": 0})
+
+
+def test_a_run_that_went_further_is_not_taken_for_a_shorter_one(tmp_path):
+    RunFolder(tmp_path, {"steps": 10}).resume(10)
+    with pytest.raises(InputError, match="at step 10 already, beyond --steps 5: give at least 10, or another --out"):
+        RunFolder(tmp_path, {"steps": 5}).resume(10)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"steps": 10}
+
+
 def test_a_full_disk_is_named_with_the_file(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
