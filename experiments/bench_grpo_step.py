@@ -22,7 +22,7 @@ from jaxreason.models import load_model, save_folder
 from jaxreason.runs import check_limits, contest, main, ready
 
 LIMITS = dict.fromkeys(("prompts", "groups", "tokens", "rounds"), (1, inf))
-LIMITS |= {"prompt_tokens": (0, inf), "memory": (0, inf)}
+LIMITS |= {"prompt_tokens": (0, inf), "memory": (1e-9, inf), "trl_rows": (0, inf)}
 SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1}
 
 
@@ -35,6 +35,7 @@ class Config:
     prompt_tokens: int = 96  # of every prompt, at least
     rounds: int = 3
     memory: float = 4.0  # GB of activations that our update may hold
+    trl_rows: int = 0  # completions that go through TRL's update at a time; 0: all, which long prompts have no room for
     out: str = ""  # file for the figures as JSON
     smoke: bool = False  # the tiny model, a few tokens
 
@@ -52,7 +53,7 @@ def run(cfg: Config) -> dict:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
-        trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1)
+        trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1, rows=cfg.trl_rows)
         contenders |= ready({"trl": trl}, console)
         return contest(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
 

@@ -124,8 +124,13 @@ def grpo_step(
     return step
 
 
-def trl_step(folder: Path, prompts: list[str], rewards: np.ndarray, *, tokens: int, rounds: int) -> Callable[[], None]:
-    """One step of TRL's `GRPOTrainer`, at most `rounds` times: it trains in a thread that waits to be asked."""
+def trl_step(
+    folder: Path, prompts: list[str], rewards: np.ndarray, *, tokens: int, rounds: int, rows: int = 0
+) -> Callable[[], None]:
+    """One step of TRL's `GRPOTrainer`, at most `rounds` times: it trains in a thread that waits to be asked.
+
+    `rows` completions go through its update at a time, by default all.
+    """
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -143,7 +148,8 @@ def trl_step(folder: Path, prompts: list[str], rewards: np.ndarray, *, tokens: i
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     settings = GRPOConfig(
         output_dir=str(folder.parent / "trl"),
-        per_device_train_batch_size=rewards.size,
+        per_device_train_batch_size=rows or rewards.size,
+        gradient_accumulation_steps=rewards.size // (rows or rewards.size),
         num_generations=rewards.shape[1],
         max_completion_length=tokens,
         generation_kwargs={"min_new_tokens": tokens},

@@ -51,7 +51,7 @@ LIMITS |= {
     "temperature": (1e-3, 1e3),
     "learning_rate": (1e-12, 1),
     "max_grad_norm": (1e-9, inf),
-    "update_memory": (0, inf),
+    "update_memory": (1e-9, inf),
 }
 LIMITS |= {"top_p": (1e-9, 1), "min_p": (0, 1), "seed": (0, 2**32 - 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.

@@ -21,8 +21,8 @@ from jaxreason.models.transformer import (
 )
 from jaxreason.types import Packed, Params, Prompts
 
-CHUNK_FLOATS = 2**24
-"""Logits held at once: 64 MiB in float32, more for over 16,384 rows."""
+CHUNK_FLOATS = 2**22
+"""Logits held at once: 16 MiB in float32, which caches of CPUs hold, more for over 4,096 rows."""
 NARROWEST = 1024
 """Entries of the vocabulary in a chunk, at least: below, adding up the gradient of the rows outweighs the products."""
 

@@ -130,7 +130,7 @@ def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):
     done = run.run("--steps", "1", "--max-tokens", "1")
     assert done.returncode == 0, done.stderr
     config = json.loads((run.folder / "config.json").read_text())
-    assert (config["steps"], config["max_tokens"], config["groups"]) == (1, 1, 2)
+    assert (config["steps"], config["max_tokens"], config["groups"]) == (1, 1, 4)
     assert rows(run.folder / "metrics.jsonl")[0]["length_mean"] == 1
 
 
@@ -151,6 +151,7 @@ def test_without_arguments_it_needs_no_network(tmp_path):
     config, summary = (json.loads((run.folder / name).read_text()) for name in ("config.json", "summary.json"))
     assert (config["model"], config["task"]) == ("tiny", "grade-school")
     assert summary["after"]["new_stories"]["n"] == 4
+    assert max(row["grad_norm"] for row in rows(run.folder / "metrics.jsonl")) > 0
     assert "question" in done.stdout and "--model smollm2-135m" in done.stdout.splitlines()[-2]
 
 
@@ -177,9 +178,9 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
         (["--task", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--data", "nowhere", "--task", "gsm8k"], "nowhere"),
         (["--max-tokens", "500"], "more than the model's context of 512: shorten the prompt or lower --max-tokens"),
-        (["--update-memory", "-1"], "--update-memory -1.0 is out of range"),
+        (["--update-memory", "0"], "--update-memory 0.0 is out of range"),
         (["--temperature", "0"], "--temperature 0.0 is out of range: give a number from 0.001 to 1000.0"),
-        (["--groups", "0"], "--groups 0 is out of range: give a number of at least 1"),
+        (["--groups", "1"], "--groups 1 is out of range: give a number of at least 2"),
         (["--top-p", "7"], "--top-p 7.0 is out of range"),
         (["--learning-rate", "nan"], "--learning-rate nan is out of range"),
         (["--eval-problems", "70"], "sums leaves 0 training problems after 70 for validation"),
