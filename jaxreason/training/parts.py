@@ -62,7 +62,6 @@ def updater(
         sums = None
         for part in cut(batch, model.cfg, model.dtype, memory, whole=bool(algorithm.kl_weight)):
             sums = add(state.params, nothing(state.params, part) if sums is None else sums, part)
-            jax.block_until_ready(sums)  # a part that waits for another would hold its memory beside it
         return finish(state, sums)
 
     return update
