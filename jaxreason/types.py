@@ -19,6 +19,8 @@ Params = Any
 
 
 class Prompts(NamedTuple):
+    """Prompts of a batch, each once; `jaxreason.sampling.pad_prompts` makes them of token ids."""
+
     tokens: Int[Array, "P S"]
     """Token ids, padded on the right."""
     mask: Bool[Array, "P S"]
@@ -30,6 +32,8 @@ class Prompts(NamedTuple):
 
 
 class Rollouts(NamedTuple):
+    """Sampled completions beside their prompts."""
+
     prompts: Prompts
     tokens: Int[Array, "P G T"]
     """Completion token ids."""

@@ -10,6 +10,8 @@ from jaxreason.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
+    """A question and its gold answer, both text; make your own as `Problem(question, answer, solution="", index=i)`."""
+
     question: str
     answer: str
     """The gold final answer as text: `18`, `2/3`, `\\frac{3}{4}`."""
@@ -22,6 +24,8 @@ class Problem:
 
 
 class Task(NamedTuple):
+    """Problems to learn from, problems to be measured on, and how to ask."""
+
     name: str
     train: list[Problem]
     test: list[Problem]

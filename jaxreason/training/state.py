@@ -11,6 +11,8 @@ from jaxreason.types import Params
 
 
 class TrainState(NamedTuple):
+    """Everything a checkpoint saves."""
+
     params: Params
     opt_state: optax.OptState
     step: Int[Array, ""]
@@ -49,5 +51,6 @@ def skipped_updates(state: TrainState) -> Int[Array, ""]:
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """Before the first step; holds `params` itself, which an update that donates its state takes over."""
     step, position = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two buffers: each is donated on its own
     return TrainState(params, optimizer.init(params), step, position, jax.random.key(seed))

@@ -111,7 +111,10 @@ def prepare(
 def grpo_loss(
     params: Params, batch: Batch, *, model: Transformer, algorithm: Algorithm, temperature: float
 ) -> tuple[Float[Array, ""], Statistics]:
-    """sum_t w_t (surrogate_t + β KL_t) over the tokens the policy chose; a pure function of arrays."""
+    """sum_t w_t (surrogate_t + β KL_t) over the tokens the policy chose; a pure function of arrays.
+
+    The statistics are sums over tokens, which parts of a batch add up; `grpo_metrics` makes means of them.
+    """
     prompts, tokens, mask, old_logps, _ = batch.rollouts
     scores: Scores = score_completions(params, prompts, tokens, mask, model=model, temperature=temperature)
     old_logps = jnp.where(mask, old_logps, 0.0)
