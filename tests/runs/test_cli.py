@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 LOST = """
-import gc
-import time
+import gc, signal, time
 from dataclasses import dataclass
 from jaxreason.runs import main
 
@@ -18,6 +17,7 @@ def interrupted(phase, info):
     raise KeyboardInterrupt
 
 def run(cfg):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     gc.callbacks.append(interrupted)
     gc.collect()
     time.sleep(5)
