@@ -239,6 +239,9 @@ STORIES = (
 NEW_STORIES = (
     story("{A} needs {a} points to win and has {b} points. How many points are missing?", "left = a - b"),
     story("{A} swims {m} laps every day. How many laps does {A} swim in {k} days?", "all = k * m"),
+    story("{a} children sit at tables of {k}. How many tables are there?", "tables = a / k"),
+    story("A puppy weighs {a} pounds and gains {b} pounds. How many pounds does it weigh now?", "now = a + b"),
+    story("A comic has {a} pages. {A} has read {b} of them. How many pages are still to read?", "left = a - b"),
     story(
         "A pond had {a} fish. {b} were sold and the rest went into {k} equal bowls. How many fish are in each bowl?",
         "rest = a - b",
@@ -248,6 +251,31 @@ NEW_STORIES = (
         "A lamp costs {m} dollars. A chair costs {k} times as much. How many dollars do both cost together?",
         "times = m * k",
         "together = m + times",
+    ),
+    story(
+        "A train has {k} wagons with {m} seats each. {b} seats are taken. How many seats are free?",
+        "seats = k * m",
+        "free = seats - b",
+    ),
+    story(
+        "{A} cuts {a} roses and {B} cuts {b}. They give {c} of them to a neighbor. How many roses remain?",
+        "all = a + b",
+        "left = all - c",
+    ),
+    story(
+        "{A} walks {m} miles a day for {k} days and {b} miles on Sunday. How many miles does {A} walk?",
+        "days = m * k",
+        "all = days + b",
+    ),
+    story(
+        "{k} girls and {m} boys plant {n} trees each. How many trees do they plant?",
+        "children = k + m",
+        "trees = children * n",
+    ),
+    story(
+        "A team wins {k} games for {m} points each and loses {b} points for fouls. How many points does it have?",
+        "won = k * m",
+        "left = won - b",
     ),
     story(
         "{A} scores {a} points in round one, {b} fewer in round two and {c} in round three. "
@@ -264,6 +292,27 @@ NEW_STORIES = (
         "back = a - cost",
     ),
     story(
+        "A farmer puts {a} sheep and {b} goats into {k} equal barns. Then {c} animals leave the first barn. "
+        "How many animals stay there?",
+        "all = a + b",
+        "each = all / k",
+        "stay = each - c",
+    ),
+    story(
+        "A ticket costs {m} dollars and a snack {n}. {A} pays both for {k} friends and {b} dollars for a bus. "
+        "How many dollars does {A} pay?",
+        "each = m + n",
+        "friends = each * k",
+        "cost = friends + b",
+    ),
+    story(
+        "{A} paints {m} walls a day for {k} days and {B} paints {b} walls. There are {a} walls. "
+        "How many walls are left to paint?",
+        "days = m * k",
+        "both = days + b",
+        "left = a - both",
+    ),
+    story(
         "A barrel has {a} liters of juice. {A} fills {k} cans with {m} liters each. {B} pours {n} jugs of {p} liters "
         "back. How many liters does the barrel have now?",
         "cans = k * m",
@@ -277,6 +326,14 @@ NEW_STORIES = (
         "men = n * p",
         "all = women + men",
         "left = all - b",
+    ),
+    story(
+        "{A} sells {k} pies for {m} dollars each and {n} tarts for {p} dollars each and pays {b} dollars for flour. "
+        "How many dollars are left?",
+        "pies = k * m",
+        "tarts = n * p",
+        "earned = pies + tarts",
+        "left = earned - b",
     ),
 )
 """In held-out set b only: no stage of training sees them."""
