@@ -8,10 +8,14 @@ from jaxtyping import Array, Bool, Float
 
 
 class KV(NamedTuple):
-    """Heads before time: so a batched product reads a cache as it lies, where time before heads is transposed first."""
+    """Laid out as the two batched products read them: a cache in another order is copied into this one every step."""
 
-    k: Float[Array, "P *group K time H"]
+    k: Float[Array, "P *group K H time"]
     v: Float[Array, "P *group K time H"]
+
+
+TIME = KV(k=-1, v=-2)
+"""The axis of time in each."""
 
 
 class Sight(NamedTuple):
@@ -34,7 +38,7 @@ class Look(NamedTuple):
 
 def look(q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str) -> Look:
     """`axes` names the leading axes of `q`, `keys` those of `kv`; softmax in float32."""
-    scores = jnp.einsum(f"{axes}TRH,{keys}UH->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum(f"{axes}TRH,{keys}HU->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
     least = jnp.finfo(jnp.float32).min
     scores = jnp.where(visible[:, None, None, :, None, :], scores, least)
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True, initial=least))  # there may be no key at all
@@ -57,8 +61,8 @@ def attend(
 ) -> Float[Array, "P G T N H"]:
     """Softmax attention over the prompt's shared keys and the completion's own.
 
-    `own` is [P G K U H]; `context`, if any, [P K S H] and is never repeated over G. The two are looked at apart and
-    merged: their scores lie in memory in different orders, and one softmax over both would first copy one of them.
+    `own` has keys of each [P G K]; `context`, if any, of each [P K], never repeated over G. The two are looked at apart
+    and merged: their scores lie in memory in different orders, and one softmax over both would first copy one of them.
     """
     P, G, T, N, H = q.shape
     K = own.k.shape[2]

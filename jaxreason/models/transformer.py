@@ -15,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxreason.models.attention import KV, Sight, attend
+from jaxreason.models.attention import KV, TIME, Sight, attend
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
 from jaxreason.models.rope import CosSin, rotate, rotation
@@ -28,7 +28,7 @@ class Context(NamedTuple):
     """What completions need of their prompt: one key/value pair a layer, shared by the whole group."""
 
     kv: tuple[KV, ...]
-    """Each [P K S H]."""
+    """Of S keys each."""
     mask: Bool[Array, "P S"]
     """True on real prompt tokens."""
 
@@ -100,9 +100,10 @@ class Attention(nn.Module):
             q = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="q_norm")(q)
             k = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="k_norm")(k)
         q, k = rotate(q, cos_sin), rotate(k, cos_sin)
-        own = KV(jnp.swapaxes(k, 2, 3), jnp.swapaxes(v, 2, 3))
+        own = KV(jnp.einsum("PGTKH->PGKHT", k), jnp.einsum("PGTKH->PGKTH", v))
         if cache is not None:
-            own = jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=3), cache, own)
+            write = jax.lax.dynamic_update_slice_in_dim
+            own = jax.tree.map(lambda old, new, time: write(old, new, slot, axis=time), cache, own, TIME)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
         y = attend(q, own, context, sight, scale)
         return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
@@ -271,13 +272,14 @@ def run_step(
 
 
 def empty_caches(context: Context, groups: int, length: int) -> tuple[KV, ...]:
-    """Room for `groups` completions of `length` tokens for each prompt of `context`, [P G K T H] per layer."""
+    """Room for `groups` completions of `length` tokens for each prompt of `context`, one KV a layer."""
 
-    def room(x: Float[Array, "P K S H"]) -> Float[Array, "P G K T H"]:
-        P, K, _, H = x.shape
-        return jnp.zeros((P, groups, K, length, H), x.dtype)
+    def room(x: Float[Array, "P ..."], time: int) -> Float[Array, "P G ..."]:
+        shape = [len(x), groups, *x.shape[1:]]
+        shape[time] = length
+        return jnp.zeros(shape, x.dtype)
 
-    return jax.tree.map(room, context.kv)
+    return tuple(jax.tree.map(room, kv, TIME) for kv in context.kv)
 
 
 def _inputs(
@@ -294,7 +296,7 @@ def _inputs(
     if begin is not None:
         start -= begin
     positions = start[:, None] + slots
-    keys = jnp.arange(T if caches is None else caches[0].k.shape[3])
+    keys = jnp.arange(T if caches is None else caches[0].k.shape[TIME.k])
 
     def sight(window: int | None) -> Sight:
         own = (keys <= slots[:, None])[None]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxreason.models.attention import KV, TIME
 from jaxreason.models.transformer import Transformer, empty_caches, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
 
@@ -21,7 +22,7 @@ class State(NamedTuple):
     prompt: Any
     """A pytree of [P ...]: what the completions of a prompt share."""
     cache: Any
-    """A pytree of [P G ... slots H]: what each has of its own, a slot a token."""
+    """A pytree of `KV`s [P G ...]: what each completion has of its own, a slot a token."""
     begin: Int[Array, "P"]
     """The slot of each prompt's first completion token."""
     slot: Int[Array, ""]
@@ -81,5 +82,9 @@ def join(state: State, newcomers: State, places: Int[Array, "Q"]) -> State:
 def resize(state: State, first: Int[Array, ""], slots: int) -> State:
     """A cache of `slots` slots that forgets those before `first`."""
     kept = first + jnp.arange(slots)  # beyond the old cache the last slot is repeated, and written before it is read
-    cache = jax.tree.map(lambda x: jnp.take(x, kept, axis=-2, mode="clip"), state.cache)
+
+    def moved(kv: KV) -> KV:
+        return jax.tree.map(lambda x, time: jnp.take(x, kept, axis=time, mode="clip"), kv, TIME)
+
+    cache = jax.tree.map(moved, state.cache, is_leaf=lambda x: isinstance(x, KV))
     return State(state.prompt, cache, state.begin - first, state.slot - first)
