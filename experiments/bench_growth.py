@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jaxreason.models import ModelConfig, Transformer, load_model
+from jaxreason.models import ModelConfig, Transformer, fuse, load_model
 from jaxreason.objectives import GRPO
 from jaxreason.runs import check_limits, interleave, main
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, row_keys
@@ -50,6 +50,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     console, rows = Console(highlight=False), []
     config, params, _ = load_model(cfg.model)
+    params = fuse(params)
     for groups in doubling(4, cfg.largest_group):
         console.print(f"update, groups of {groups}")
         rows += timed("update", groups, updates(cfg, config, params, groups), cfg.rounds, console)

@@ -50,6 +50,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS | {"prompts": (2, 1000)} if cfg.uneven else LIMITS)
     console = Console(highlight=False)
     config, params, tokenizer = load_model(cfg.model)
+    params = fuse(params)
     model, task = Transformer(config), load_task("grade-school")
     texts = [messages(task, problem) for problem in task.test[: cfg.prompts]]
     ids = [encode_prompt(tokenizer, text) for text in texts]
@@ -69,7 +70,7 @@ def run(cfg: Config) -> dict:
             "transformers": partial(transformers_generate, folder, ids, **sizes),
             "tunix": partial(tunix_sampler, folder, config, ids, **sizes),
         }
-        contenders = {"jaxreason": partial(ours, fuse(params), pad_prompts(ids), keys=keys), **ready(peers, console)}
+        contenders = {"jaxreason": partial(ours, params, pad_prompts(ids), keys=keys), **ready(peers, console)}
     return contest(contenders, cfg, console, work=cfg.prompts * cfg.groups * cfg.tokens, unit="tokens/s")
 
 

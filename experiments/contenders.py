@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.models import ModelConfig, Transformer
+from jaxreason.models import ModelConfig, Transformer, fuse
 from jaxreason.objectives import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
 from jaxreason.tasks import load_task
@@ -112,7 +112,7 @@ def grpo_step(
     model, optimizer = Transformer(config), make_optimizer(1e-6)
     sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=tokens, stop_ids=())
     update = updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
-    prompts, states = pad_prompts(ids), [init_state(params, optimizer, seed=0)]
+    prompts, states = pad_prompts(ids), [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:
         state = states.pop()

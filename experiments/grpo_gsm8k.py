@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from jaxreason.evaluation import evaluate
-from jaxreason.models import SHIPPED, Transformer, load_model, save_folder, score_completions
+from jaxreason.models import SHIPPED, Transformer, fuse, load_model, save_folder, score_completions
 from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
 from jaxreason.rewards.math import MathGrader
@@ -117,6 +117,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     console.print(f"loading {cfg.model} and {cfg.task}")
     config, params, tokenizer = load_model(cfg.model)
+    params = fuse(params)
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     validation, train = set_aside(task, cfg.eval_problems if cfg.eval_every else 0, at_least=cfg.prompts_per_step)
     held_out = {name: task.held_out[name][: cfg.eval_problems] for name in SETS if name in task.held_out}

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreason"
-ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/attention", "models/fuse", "models/config"]
+ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/attention", "models/config", "models/fuse"]
 ORDER += ["models/transformer", "models/scoring", "models/gguf_reader", "text", "models", "sampling"]
 ORDER += ["rewards", "objectives", "training", "evaluation", "runs"]
 

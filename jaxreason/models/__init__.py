@@ -1,7 +1,7 @@
 """One decoder for all families: configuration, pure forward passes, weights in and out."""
 
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
-from jaxreason.models.fuse import fuse
+from jaxreason.models.fuse import fuse, unfuse
 from jaxreason.models.load import LoadedModel, load_folder, load_model, save_folder
 from jaxreason.models.resolve import SHIPPED
 from jaxreason.models.scoring import Scores, score_completions, score_packed
@@ -35,4 +35,5 @@ __all__ = [
     "score_completions",
     "score_packed",
     "unembed",
+    "unfuse",
 ]

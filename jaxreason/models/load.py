@@ -23,6 +23,7 @@ from safetensors.flax import save_file
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
 from jaxreason.models.config_gguf import config_from_gguf
+from jaxreason.models.fuse import unfuse
 from jaxreason.models.gguf_reader import open_gguf
 from jaxreason.models.names import as_published, gguf_name
 from jaxreason.models.resolve import resolve
@@ -69,14 +70,15 @@ def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
 def save_folder(
     path: str | os.PathLike[str], params: Params, config: ModelConfig, tokenizer: Tokenizer, dtype: str = "float32"
 ) -> None:
-    """Writes a folder that `load_folder` and `transformers` read; it appears whole or not at all.
+    """Writes a folder that `load_folder` and `transformers` read, of parameters in either layout (see `fuse`); it
+    appears whole or not at all.
 
     A model saved there before is replaced; a folder that holds anything else is an InputError.
     """
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype {dtype!r} cannot be saved; give 'float32' or 'bfloat16'")
     path = Path(path)
-    tensors = flatten_dict(params, sep=".")
+    tensors = flatten_dict(unfuse(params, config), sep=".")
     _check_tensors({name: x.shape for name, x in tensors.items()}, param_shapes(config), "parameters")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:

@@ -20,7 +20,7 @@ from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
 from jaxreason.types import Params, Prompts, Rollouts
 
-BUCKETS = (64, 96, 128, 192, 256, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 3072, 4096)
+BUCKETS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 3072, 4096)
 BUCKETS += (8192, 16384, 32768)
 """Prompt lengths that are compiled for; a run meets a handful. Long ones are closer: padding costs more there."""
 

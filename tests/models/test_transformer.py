@@ -3,12 +3,13 @@
 from dataclasses import replace
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.models import fuse
+from jaxreason.models import fuse, unfuse
 from jaxreason.models.scoring import score_completions, score_hidden
 from jaxreason.models.transformer import Transformer, empty_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
@@ -56,6 +57,7 @@ def test_joined_matrices_change_nothing(name):
         "down_proj",
     }
     np.testing.assert_allclose(logps(joined, prompts, tokens, model), logps(params, prompts, tokens, model), atol=1e-5)
+    chex.assert_trees_all_equal(unfuse(joined, model.cfg), params)
 
 
 @families
