@@ -8,14 +8,26 @@ from jaxtyping import Array, Bool, Float
 
 
 class KV(NamedTuple):
-    """Laid out as the two batched products read them: a cache in another order is copied into this one every step."""
+    """Of [P G K] heads, or a prompt's [P K]; laid out as the two batched products read them: a cache in another order
+    is copied into this one every step."""
 
-    k: Float[Array, "P *group K H time"]
-    v: Float[Array, "P *group K time H"]
+    k: Float[Array, "*heads H time"]
+    v: Float[Array, "*heads time H"]
 
 
 TIME = KV(k=-1, v=-2)
 """The axis of time in each."""
+
+
+def squeezed(kv: KV) -> KV:
+    """Without leading axes of size 1, as caches are kept: XLA's products on CPUs leave these out, and a cache that has
+    another shape than the product's operand is copied every step."""
+    return KV(*(x.reshape(*(n for n in x.shape[:-2] if n > 1), *x.shape[-2:]) for x in kv))
+
+
+def unsqueezed(kv: KV, prompts: int, groups: int) -> KV:
+    """With all axes again."""
+    return KV(*(x.reshape(prompts, groups, -1, *x.shape[-2:]) for x in kv))
 
 
 class Sight(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxreason.models.attention import KV, TIME, Sight, attend
+from jaxreason.models.attention import KV, TIME, Sight, attend, squeezed, unsqueezed
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
 from jaxreason.models.rope import CosSin, rotate, rotation
@@ -103,9 +103,9 @@ class Attention(nn.Module):
         own = KV(jnp.einsum("PGTKH->PGKHT", k), jnp.einsum("PGTKH->PGKTH", v))
         if cache is not None:
             write = jax.lax.dynamic_update_slice_in_dim
-            own = jax.tree.map(lambda old, new, time: write(old, new, slot, axis=time), cache, own, TIME)
+            own = jax.tree.map(lambda old, new, time: write(old, new, slot, axis=time), cache, squeezed(own), TIME)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
-        y = attend(q, own, context, sight, scale)
+        y = attend(q, unsqueezed(own, *q.shape[:2]), context, sight, scale)
         return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
 
 
@@ -279,7 +279,7 @@ def empty_caches(context: Context, groups: int, length: int) -> tuple[KV, ...]:
         shape[time] = length
         return jnp.zeros(shape, x.dtype)
 
-    return tuple(jax.tree.map(room, kv, TIME) for kv in context.kv)
+    return tuple(squeezed(jax.tree.map(room, kv, TIME)) for kv in context.kv)
 
 
 def _inputs(

@@ -4,6 +4,7 @@ Anything with these two methods samples: a Transformer, several of them fused, a
 are frozen dataclasses, so that a jitted caller can take them as static arguments.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreason.models.attention import KV, TIME
+from jaxreason.models.attention import KV, TIME, squeezed, unsqueezed
 from jaxreason.models.transformer import Transformer, empty_caches, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
 
@@ -22,7 +23,7 @@ class State(NamedTuple):
     prompt: Any
     """A pytree of [P ...]: what the completions of a prompt share."""
     cache: Any
-    """A pytree of `KV`s [P G ...]: what each completion has of its own, a slot a token."""
+    """A pytree of `squeezed` `KV`s: what each completion has of its own, a slot a token."""
     begin: Int[Array, "P"]
     """The slot of each prompt's first completion token."""
     slot: Int[Array, ""]
@@ -63,11 +64,15 @@ def fresh(prompt: Any, cache: Any, prompts: int) -> State:
 # --- completions leave, others join, the cache grows ---
 
 
-def take(state: State, prompts: Int[Array, "Q"], members: Int[Array, "Q H"]) -> State:
-    """A state of the given completions alone: `members[q]` of prompt `prompts[q]`."""
+def take(state: State, prompts: Int[Array, "Q"], members: Int[Array, "Q H"], groups: int) -> State:
+    """A state of the given completions alone: `members[q]` of the `groups` of prompt `prompts[q]`."""
+
+    def taken(kv: KV) -> KV:
+        return squeezed(KV(*(x[prompts[:, None], members] for x in unsqueezed(kv, len(state.begin), groups))))
+
     return State(
         jax.tree.map(lambda x: x[prompts], state.prompt),
-        jax.tree.map(lambda x: x[prompts[:, None], members], state.cache),
+        _each_cache(taken, state.cache),
         state.begin[prompts],
         state.slot,
     )
@@ -86,5 +91,8 @@ def resize(state: State, first: Int[Array, ""], slots: int) -> State:
     def moved(kv: KV) -> KV:
         return jax.tree.map(lambda x, time: jnp.take(x, kept, axis=time, mode="clip"), kv, TIME)
 
-    cache = jax.tree.map(moved, state.cache, is_leaf=lambda x: isinstance(x, KV))
-    return State(state.prompt, cache, state.begin - first, state.slot - first)
+    return State(state.prompt, _each_cache(moved, state.cache), state.begin - first, state.slot - first)
+
+
+def _each_cache(change: Callable[[KV], KV], cache: Any) -> Any:
+    return jax.tree.map(change, cache, is_leaf=lambda x: isinstance(x, KV))

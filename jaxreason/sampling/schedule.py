@@ -183,7 +183,7 @@ def _join(
 
 def _take(live: Live, prompts: Int[Array, "Q"], members: Int[Array, "Q H"], real: Bool[Array, "Q H"]) -> Live:
     keys, last, alive = (x[prompts[:, None], members] for x in live[1:])
-    return Live(take(live.state, prompts, members), keys, last, alive & real)
+    return Live(take(live.state, prompts, members, live.alive.shape[1]), keys, last, alive & real)
 
 
 def _resize(live: Live, first: Int[Array, ""], *, slots: int) -> Live:
