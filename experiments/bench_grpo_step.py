@@ -52,10 +52,11 @@ def run(cfg: Config) -> dict:
         raise InputError(f"--trl-rows {cfg.trl_rows} does not divide the {rewards.size} completions: give a divisor")
     lengths = sorted(map(len, ids))
     console.print(f"{cfg.prompts} prompts of {lengths[0]} to {lengths[-1]} tokens, {cfg.groups} completions")
-    contenders = {"jaxreason": grpo_step(config, params, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
+        contenders = {"jaxreason": grpo_step(config, params, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)}
+        del params  # the step has its own, in another layout
         trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1, rows=cfg.trl_rows)
         contenders |= ready({"trl": trl}, console)
         return contest(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
