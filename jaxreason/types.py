@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 Params = Any
-"""A pytree of arrays. A model's is a nested dictionary whose path joined with "." is the published tensor name."""
+"""A pytree of arrays. A model's is a nested dictionary whose path joined with "." is the published tensor name
+(or, after `fuse`, that of joined matrices)."""
 
 
 class Prompts(NamedTuple):
