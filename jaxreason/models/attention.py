@@ -25,9 +25,9 @@ def squeezed(kv: KV) -> KV:
     return KV(*(x.reshape(*(n for n in x.shape[:-2] if n > 1), *x.shape[-2:]) for x in kv))
 
 
-def unsqueezed(kv: KV, prompts: int, groups: int) -> KV:
-    """With all axes again."""
-    return KV(*(x.reshape(prompts, groups, -1, *x.shape[-2:]) for x in kv))
+def unsqueezed(kv: KV, prompts: int, groups: int, heads: int = -1) -> KV:
+    """With all axes again; `heads` K must be named where there may be no key at all."""
+    return KV(*(x.reshape(prompts, groups, heads, *x.shape[-2:]) for x in kv))
 
 
 class Sight(NamedTuple):

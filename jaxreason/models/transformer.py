@@ -105,7 +105,7 @@ class Attention(nn.Module):
             write = jax.lax.dynamic_update_slice_in_dim
             own = jax.tree.map(lambda old, new, time: write(old, new, slot, axis=time), cache, squeezed(own), TIME)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
-        y = attend(q, unsqueezed(own, *q.shape[:2]), context, sight, scale)
+        y = attend(q, unsqueezed(own, *q.shape[:2], cfg.kv_heads), context, sight, scale)
         return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
 
 
