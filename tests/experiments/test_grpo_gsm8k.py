@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxreason.models.fuse import fuse
 from jaxreason.models.load import load_folder
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import init_state, make_optimizer
@@ -39,7 +40,7 @@ def timeless(metrics: list[dict]) -> list[dict]:
 
 
 def final_state(model: Path, folder: Path, step: int) -> list[np.ndarray]:
-    like = init_state(load_folder(model).params, make_optimizer(warmup_updates=5), seed=0)
+    like = init_state(fuse(load_folder(model).params), make_optimizer(warmup_updates=5), seed=0)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         state = checkpoints.restore(step, like=like)
     return [np.asarray(x) for x in jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))]
