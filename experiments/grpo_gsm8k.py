@@ -117,7 +117,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     console.print(f"loading {cfg.model} and {cfg.task}")
     config, params, tokenizer = load_model(cfg.model)
-    params = fuse(params)
+    params = fuse(params)  # the layout that trains and samples fastest; --export writes the published one
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     validation, train = set_aside(task, cfg.eval_problems if cfg.eval_every else 0, at_least=cfg.prompts_per_step)
     held_out = {name: task.held_out[name][: cfg.eval_problems] for name in SETS if name in task.held_out}
