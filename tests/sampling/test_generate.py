@@ -1,7 +1,9 @@
 """The sampler with decoders of known behaviour, and its agreement with teacher forcing."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import chex
 import jax
@@ -13,7 +15,7 @@ from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.sampling.decoder import TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling
-from jaxreason.sampling.generate import generate, row_keys
+from jaxreason.sampling.generate import Limits, advance, begin, generate, row_keys
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
 
@@ -147,3 +149,17 @@ def test_new_parameters_change_the_samples_and_nothing_is_traced_again():
     assert (first.tokens != other.tokens).any()
     shuffled = Prompts(prompts.tokens[:, ::-1], prompts.mask)
     sample(tiny_params(cfg, 3), shuffled, keys=row_keys(jax.random.key(9), jnp.arange(2), 2))  # same shapes
+
+
+@pytest.mark.parametrize("P, G, K", [(1, 1, 2), (1, 4, 2), (4, 1, 2), (2, 4, 1), (2, 4, 2)])
+def test_a_decode_step_copies_no_cache(P, G, K):
+    """A cache in another order than the products read costs a copy of all that was said so far, every step."""
+    cfg, slots = replace(TINY["llama"], heads=4, kv_heads=K), 61
+    how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling(), "limits": Limits(slots, ())}
+    prompts = Prompts(jnp.zeros((P, 11), jnp.int32), jnp.ones((P, 11), bool))
+    keys = row_keys(jax.random.key(0), jnp.arange(P), G)
+    live, _ = jax.eval_shape(partial(begin, slots=slots, **how), tiny_params(cfg, seed=0), prompts, keys)
+    step = jax.jit(partial(advance, steps=slots, most=slots, **how), donate_argnames="live")
+    program = step.lower(tiny_params(cfg, seed=0), live=live).compile().as_text()
+    moved = re.findall(r"= f32\[([\d,]+)\]\S* (?:copy|transpose)\(", program)
+    assert P * G * K * cfg.head_width * slots not in [prod(map(int, shape.split(","))) for shape in moved]
