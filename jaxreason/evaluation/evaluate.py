@@ -69,6 +69,7 @@ def evaluate(
             "answer": problem.answer,
             "completion": completions[p][g],
             "tokens": int(lengths[p, g]),
+            "truncated": bool(truncated[p, g]),
             **{name: values[p, g] for name, values in grades.items()},
         }
         for p, problem in enumerate(problems)

@@ -13,20 +13,30 @@ PANELS = {
     "reward": ("reward_mean",),
     "completion length (tokens)": ("length_mean",),
     "entropy (nats)": ("entropy",),
+    "loss": ("loss",),
+    "rewards of the two sides": ("reward_chosen", "reward_rejected"),
+    "pairs ranked right": ("accuracy",),
 }
+PANELS_SHOWN = 4
 
 
 def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: str) -> None:
-    """Accuracy, reward, length and entropy of the training samples over steps, as a PNG.
+    """The first four of `PANELS` that the metrics know, over steps, as a PNG.
 
     Points are steps; the line is a centred moving average over a tenth of the run.
     """
     from matplotlib.figure import Figure  # imported where used: it costs a second
 
-    figure = Figure(figsize=(10, 6), layout="constrained")
+    known = {label: names for label, names in PANELS.items() if names[0] in metrics[0]}
+    shown = dict(list(known.items())[:PANELS_SHOWN])
+    rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(10, 3 * rows), layout="constrained")
     steps = np.array([row["step"] for row in metrics])
     window = max(1, len(steps) // 10)
-    for axes, (label, names) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
+    grid = figure.subplots(rows, 2, squeeze=False).flat
+    for axes in grid[len(shown) :]:
+        axes.remove()
+    for axes, (label, names) in zip(grid, shown.items(), strict=False):
         for name in names:
             values = np.array([row[name] for row in metrics])
             (points,) = axes.plot(steps, values, ".", alpha=0.35)

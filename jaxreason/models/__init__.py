@@ -3,8 +3,18 @@
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
 from jaxreason.models.fuse import fuse, unfuse
 from jaxreason.models.load import LoadedModel, load_folder, load_model, save_folder
+from jaxreason.models.lora import Lora, adaptable, init_lora, load_lora, merge, overlay, save_lora, unmerge
 from jaxreason.models.resolve import SHIPPED
-from jaxreason.models.scoring import Scores, score_completions, score_packed
+from jaxreason.models.reward_model import rewards_of, with_reward_head
+from jaxreason.models.scoring import (
+    Scores,
+    Top,
+    compare_hidden,
+    compare_packed,
+    compare_top,
+    score_completions,
+    score_packed,
+)
 from jaxreason.models.transformer import (
     Transformer,
     init,
@@ -18,22 +28,36 @@ from jaxreason.models.transformer import (
 __all__ = [
     "SHIPPED",
     "LoadedModel",
+    "Lora",
     "ModelConfig",
     "Scores",
+    "Top",
     "Transformer",
+    "adaptable",
+    "compare_hidden",
+    "compare_packed",
+    "compare_top",
     "config_from_hf",
     "config_to_hf",
     "fuse",
     "init",
+    "init_lora",
     "load_folder",
+    "load_lora",
     "load_model",
+    "merge",
+    "overlay",
     "param_shapes",
+    "rewards_of",
     "run_completions",
     "run_packed",
     "run_prompts",
     "save_folder",
+    "save_lora",
     "score_completions",
     "score_packed",
     "unembed",
     "unfuse",
+    "unmerge",
+    "with_reward_head",
 ]

@@ -47,6 +47,8 @@ class ModelConfig:
     """Which layers slide; empty means none."""
     local_rope: Rope = Rope()
     """The sliding layers' rotation."""
+    reward: bool = False
+    """A reward model: one linear map on the last hidden state in place of the unembedding."""
 
 
 # Architectures by `model_type`: (class named in config.json, architecture named in GGUF, what the family fixes).
@@ -63,6 +65,18 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 GEMMA_LOCAL_THETA = 10_000.0
 GEMMA_PATTERN = 6  # every sixth layer sees everything; Gemma 3 report, arXiv 2503.19786
+
+LABELS = {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
+"""How config.json says that a classifier has one output."""
+
+
+def architecture(family: str, reward: bool) -> str:
+    """The class that `transformers` loads."""
+    language_model = FAMILIES[family][0]
+    if not reward:
+        return language_model
+    return family.removesuffix("_text").title() + "Text" * family.endswith("_text") + "ForSequenceClassification"
+
 
 # Fields that do not change what the network computes.
 FREE = {
@@ -139,9 +153,13 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     family = raw.get("model_type")
     if family not in FAMILIES:
         raise refused("model_type", family, f"supported are {', '.join(FAMILIES)}")
-    architecture, _, fixed = FAMILIES[family]
-    if raw.get("architectures") not in (None, [architecture]):
-        raise refused("architectures", raw["architectures"], f"{family} is read as {architecture}")
+    fixed = FAMILIES[family][2]
+    reward = raw.get("architectures") == [architecture(family, reward=True)]
+    if not reward and raw.get("architectures") not in (None, [architecture(family, reward=False)]):
+        raise refused("architectures", raw["architectures"], f"{family} is read as {architecture(family, False)}")
+    labels = [fields.pop(name, None) for name in LABELS]
+    if reward and len(labels[0] or {}) != 1:
+        raise refused("architectures", raw["architectures"], "a reward model has one label in id2label")
 
     def take(name: str, *default: Any) -> Any:
         if name not in fields and not default:
@@ -197,6 +215,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         rope=_rope(theta, scaling),
         norm_eps=take("rms_norm_eps", 1e-6),
         tied=take("tie_word_embeddings", gemma),
+        reward=reward,
         **fixed,
         **local,
     )
@@ -217,7 +236,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The fields of a `config.json` that `transformers` (and `config_from_hf`) reads back as `config`."""
     raw: dict[str, Any] = {
         "model_type": config.family,
-        "architectures": [FAMILIES[config.family][0]],
+        "architectures": [architecture(config.family, config.reward)],
         "vocab_size": config.vocab,
         "hidden_size": config.width,
         "num_hidden_layers": config.layers,
@@ -230,6 +249,8 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tied,
     }
+    if config.reward:
+        raw |= LABELS
     if config.rope.kind != "default":
         raw["rope_scaling"] = {"rope_type": config.rope.kind, "factor": config.rope.factor}
     if config.rope.kind == "llama3":

@@ -44,10 +44,17 @@ class LoadedModel(NamedTuple):
     tokenizer: Tokenizer
 
 
-def load_model(name: str) -> LoadedModel:
-    """Loads an alias of a packaged model, a folder, a `.gguf` file or a Hugging Face repository `owner/name`."""
+def load_model(name: str, *, reward: bool = False) -> LoadedModel:
+    """Loads an alias of a packaged model, a folder, a `.gguf` file or a Hugging Face repository `owner/name`.
+
+    It must be a language model or, where asked for, a reward model.
+    """
     path = resolve(name)
-    return load_folder(path) if path.is_dir() else load_gguf(path)
+    loaded = load_folder(path) if path.is_dir() else load_gguf(path)
+    if loaded.config.reward != reward:
+        kinds = ("a reward model", "a language model") if reward else ("a language model", "a reward model")
+        raise InputError(f"{name} is {kinds[1]}; give {kinds[0]}")
+    return loaded
 
 
 def load_folder(path: str | os.PathLike[str]) -> LoadedModel:

@@ -1,17 +1,20 @@
-"""Log-probability and entropy of given tokens, without ever holding logits of whole sequences.
+"""Log-probability and entropy of given tokens, and divergences from a teacher, without holding logits of sequences.
 
 `[*, V]` logits of a batch are most of an update's memory, so the unembedding stands inside a scan over chunks of the
 vocabulary whose body is rematerialised: the backward pass recomputes one chunk's logits at a time, and writes that
 chunk of the unembedding's gradient once. (Chunks of rows would add up a gradient of the whole table for each.)
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreason.models.attention import KV
 from jaxreason.models.transformer import (
+    Context,
     Transformer,
     logits_of,
     run_completions,
@@ -20,6 +23,9 @@ from jaxreason.models.transformer import (
     unembedding,
 )
 from jaxreason.types import Packed, Params, Prompts
+
+Divergence = Callable[[Array, Array], Array]
+"""(student's, teacher's log-probability) -> terms to sum over the vocabulary: `jaxreason.objectives.divergence`."""
 
 CHUNK_FLOATS = 2**22
 """Logits held at once: 16 MiB in float32, which caches of CPUs hold, more for over 4,096 rows."""
@@ -34,16 +40,27 @@ class Scores(NamedTuple):
     """Entropy (nats) of the distribution each token was drawn from; 0 where masked."""
 
 
-class Sums(NamedTuple):
-    """What is known of each row's softmax after some chunks of the vocabulary."""
+class Total(NamedTuple):
+    """Each row's softmax denominator after some chunks of the vocabulary: it grows beside the maximum so far (Milakov &
+    Gimelshein, https://arxiv.org/abs/1805.02867)."""
 
     largest: Float[Array, "R"]
     exps: Float[Array, "R"]
     """Sum of exp(logit - largest)."""
+
+    @property
+    def log(self) -> Float[Array, "R"]:
+        return self.largest + jnp.log(self.exps)
+
+
+class Sums(NamedTuple):
+    """What is known of each row's distribution after some chunks of the vocabulary."""
+
+    total: Total
     weighted: Float[Array, "R"]
     """Sum of logit * exp(logit - largest)."""
-    chosen: Float[Array, "R"]
-    """Logit of the row's token."""
+    chosen: Float[Array, "R C"]
+    """Logits of the row's tokens."""
 
 
 def score_hidden(
@@ -55,39 +72,133 @@ def score_hidden(
     model: Transformer,
     temperature: float = 1.0,
 ) -> Scores:
-    """Scores `tokens` under softmax(unembed(hidden) / temperature), in float32.
+    """Scores `tokens` under softmax(unembed(hidden) / temperature), in float32."""
+    sums = _sums(params, _rows(hidden, mask), tokens.reshape(mask.size, 1), model, temperature)
+    log_total = sums.total.log
+    scores = Scores(sums.chosen[:, 0] - log_total, log_total - sums.weighted / sums.total.exps)
+    return Scores(*(jnp.where(mask, x.reshape(mask.shape), 0.0) for x in scores))
 
-    Its logarithm of a sum grows chunk by chunk beside the maximum so far (Milakov & Gimelshein,
-    https://arxiv.org/abs/1805.02867).
+
+class Top(NamedTuple):
+    """A teacher's most probable tokens, as they are stored."""
+
+    ids: Int[Array, "*batch C"]
+    logps: Float[Array, "*batch C"]
+
+
+def compare_top(
+    params: Params,
+    hidden: Float[Array, "*batch D"],
+    teacher: Top,
+    mask: Bool[Array, "*batch"],
+    *,
+    model: Transformer,
+    divergence: Divergence,
+    temperature: float = 1.0,
+) -> Float[Array, "*batch"]:
+    """The divergence over the teacher's stored tokens and one entry more: all the probability that is left.
+
+    A lower bound of the divergence over the whole vocabulary. 0 where masked; the stored numbers are taken to be of
+    the same temperature.
     """
-    rows, weight = mask.size, unembedding(params, model=model)
-    # A NaN in padding must not reach a gradient: masking the result alone would multiply it by a zero cotangent.
-    hidden, tokens = jnp.where(mask[..., None], hidden, 0).reshape(rows, -1), tokens.reshape(rows)
+    count = teacher.ids.shape[-1]
+    sums = _sums(params, _rows(hidden, mask), teacher.ids.reshape(mask.size, count), model, temperature)
+    student = _with_rest(sums.chosen - sums.total.log[:, None])
+    known = _with_rest(jnp.where(mask[..., None], teacher.logps, -jnp.log(count + 1.0)).reshape(mask.size, count))
+    return jnp.where(mask, divergence(student, known).sum(axis=-1).reshape(mask.shape), 0.0)
 
-    @jax.checkpoint
-    def chunk(sums: Sums, weight: Float[Array, "C D"], first: Int[Array, ""], hidden: Float[Array, "R D"]) -> Sums:
+
+def compare_hidden(
+    params: Params,
+    hidden: Float[Array, "*batch D"],
+    teacher: Params,
+    teacher_hidden: Float[Array, "*batch E"],
+    mask: Bool[Array, "*batch"],
+    *,
+    model: Transformer,
+    teacher_model: Transformer,
+    divergence: Divergence,
+    temperature: float = 1.0,
+) -> Float[Array, "*batch"]:
+    """The divergence of softmax(logits / temperature) from the teacher's, over the whole vocabulary; 0 where masked.
+
+    Two passes over chunks of the vocabulary: the denominators, then the sum. Entries of one vocabulary beyond the
+    other's end are padding and left out. The teacher gets no gradient.
+    """
+    hidden, teacher_hidden = _rows(hidden, mask), _rows(jax.lax.stop_gradient(teacher_hidden), mask)
+    weights = unembedding(params, model=model), jax.lax.stop_gradient(unembedding(teacher, model=teacher_model))
+    vocabulary = min(map(len, weights))
+    weights = tuple(weight[:vocabulary] for weight in weights)
+
+    def logits(weights: tuple[Array, Array]) -> list[Float[Array, "R V"]]:
+        return [logits_of(x, w) / temperature for x, w in zip((hidden, teacher_hidden), weights, strict=True)]
+
+    def totals(sofar: tuple[Total, Total], weights: tuple[Array, Array], _: Array) -> tuple[Total, Total]:
+        return tuple(_grown(total, x)[0] for total, x in zip(sofar, logits(weights), strict=True))
+
+    empty = _nothing(len(hidden))
+    student, known = (total.log[:, None] for total in _over_vocabulary(totals, (empty, empty), weights, 2 * mask.size))
+
+    def add(sum: Array, weights: tuple[Array, Array], _: Array) -> Float[Array, "R"]:
+        ours, theirs = logits(weights)
+        return sum + divergence(ours - student, theirs - known).sum(axis=-1)
+
+    terms = _over_vocabulary(add, jnp.zeros(len(hidden)), weights, 2 * mask.size)
+    return jnp.where(mask, terms.reshape(mask.shape), 0.0)
+
+
+def _rows(hidden: Float[Array, "*batch D"], mask: Bool[Array, "*batch"]) -> Float[Array, "R D"]:
+    """A NaN in padding must not reach a gradient: masking the result alone would multiply it by a zero cotangent."""
+    return jnp.where(mask[..., None], hidden, 0).reshape(mask.size, -1)
+
+
+def _with_rest(logps: Float[Array, "R C"]) -> Float[Array, "R C+1"]:
+    """With the probability of everything else as a last entry, at least that of rounding."""
+    rest = jnp.maximum(1.0 - jnp.exp(logps).sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).eps)
+    return jnp.concatenate([logps, jnp.log(rest)], axis=-1)
+
+
+def _sums(
+    params: Params, hidden: Float[Array, "R D"], tokens: Int[Array, "R C"], model: Transformer, temperature: float
+) -> Sums:
+    def add(sums: Sums, weight: Float[Array, "C D"], first: Int[Array, ""]) -> Sums:
         logits = logits_of(hidden, weight) / temperature
-        largest = jnp.maximum(sums.largest, jax.lax.stop_gradient(logits.max(axis=-1)))
-        exps, shrink = jnp.exp(logits - largest[:, None]), jnp.exp(sums.largest - largest)
+        total, exps, shrink = _grown(sums.total, logits)
         place = jnp.clip(tokens - first, 0, len(weight) - 1)
-        here = jnp.take_along_axis(logits, place[:, None], axis=-1)[:, 0]
+        here = jnp.take_along_axis(logits, place, axis=-1)
         return Sums(
-            largest,
-            sums.exps * shrink + exps.sum(axis=-1),
+            total,
             sums.weighted * shrink + (exps * logits).sum(axis=-1),
             sums.chosen + jnp.where(tokens - first == place, here, 0.0),
         )
 
-    count, size = _chunks(len(weight), max(NARROWEST, CHUNK_FLOATS // max(rows, 1)))
-    pieces = weight[: count * size].reshape(count, size, -1), size * jnp.arange(count)
-    zeros = jnp.zeros(rows)
-    sums = Sums(jnp.full(rows, -jnp.inf), zeros, zeros, zeros)
-    sums, _ = jax.lax.scan(lambda sums, piece: (chunk(sums, *piece, hidden), None), sums, pieces)
-    if count * size < len(weight):
-        sums = chunk(sums, weight[count * size :], jnp.int32(count * size), hidden)
-    log_total = sums.largest + jnp.log(sums.exps)
-    scores = Scores(sums.chosen - log_total, log_total - sums.weighted / sums.exps)
-    return Scores(*(jnp.where(mask, x.reshape(mask.shape), 0.0) for x in scores))
+    rows = len(hidden)
+    nothing = Sums(_nothing(rows), jnp.zeros(rows), jnp.zeros(tokens.shape))
+    return _over_vocabulary(add, nothing, unembedding(params, model=model), rows)
+
+
+def _nothing(rows: int) -> Total:
+    return Total(jnp.full(rows, -jnp.inf), jnp.zeros(rows))
+
+
+def _grown(total: Total, logits: Float[Array, "R V"]) -> tuple[Total, Float[Array, "R V"], Float[Array, "R"]]:
+    """The denominator with these logits; their exponentials, and by what the sums so far shrink."""
+    largest = jnp.maximum(total.largest, jax.lax.stop_gradient(logits.max(axis=-1)))
+    exps, shrink = jnp.exp(logits - largest[:, None]), jnp.exp(total.largest - largest)
+    return Total(largest, total.exps * shrink + exps.sum(axis=-1)), exps, shrink
+
+
+def _over_vocabulary(add: Callable[[Any, Any, Array], Any], initial: Any, weights: Any, rows: int) -> Any:
+    """`add(sums, chunk of weights, its first entry)` for every chunk of the vocabulary, rematerialised."""
+    add = jax.checkpoint(add)
+    vocabulary = len(jax.tree.leaves(weights)[0])
+    count, size = _chunks(vocabulary, max(NARROWEST, CHUNK_FLOATS // max(rows, 1)))
+    pieces = jax.tree.map(lambda weight: weight[: count * size].reshape(count, size, -1), weights)
+    sums, _ = jax.lax.scan(lambda sums, piece: (add(sums, *piece), None), initial, (pieces, size * jnp.arange(count)))
+    if count * size < vocabulary:
+        rest = jax.tree.map(lambda weight: weight[count * size :], weights)
+        sums = add(sums, rest, jnp.int32(count * size))
+    return sums
 
 
 def _chunks(vocab: int, widest: int) -> tuple[int, int]:
@@ -95,6 +206,36 @@ def _chunks(vocab: int, widest: int) -> tuple[int, int]:
     least = -(-vocab // widest)
     count = next((n for n in range(least, 2 * least + 1) if vocab % n == 0), least)
     return count, vocab // count
+
+
+class Read(NamedTuple):
+    """What completions need of their prompts, all of it with a gradient."""
+
+    last: Float[Array, "P D"]
+    """Hidden state of each prompt's last token, which predicts the first one of every completion."""
+    kv: tuple[KV, ...]
+
+
+def read_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> Read:
+    hidden, context = run_prompts(params, prompts, model=model)
+    return Read(hidden[jnp.arange(len(hidden)), context.lengths - 1], context.kv)
+
+
+def score_after(
+    params: Params,
+    read: Read,
+    prompts: Prompts,
+    tokens: Int[Array, "P G T"],
+    mask: Bool[Array, "P G T"],
+    *,
+    model: Transformer,
+    temperature: float = 1.0,
+) -> Scores:
+    """Teacher-forced scores of completions of prompts that are `read`."""
+    last = jnp.broadcast_to(read.last[:, None, None], (*tokens.shape[:2], 1, read.last.shape[-1]))
+    hidden = run_completions(params, tokens[..., :-1], Context(read.kv, prompts.mask), model=model)
+    hidden = jnp.concatenate([last, hidden], axis=2)
+    return score_hidden(params, hidden, tokens, mask, model=model, temperature=temperature)
 
 
 def score_completions(
@@ -107,13 +248,8 @@ def score_completions(
     temperature: float = 1.0,
 ) -> Scores:
     """Teacher-forced scores of completions; each prompt runs once, gradients of its whole group flow back into it."""
-    hidden_prompts, context = run_prompts(params, prompts, model=model)
-    P, G, _ = tokens.shape
-    last = hidden_prompts[jnp.arange(P), context.lengths - 1]  # predicts the first completion token of every member
-    last = jnp.broadcast_to(last[:, None, None], (P, G, 1, last.shape[-1]))
-    hidden = run_completions(params, tokens[..., :-1], context, model=model)
-    hidden = jnp.concatenate([last, hidden], axis=2)
-    return score_hidden(params, hidden, tokens, mask, model=model, temperature=temperature)
+    read = read_prompts(params, prompts, model=model)
+    return score_after(params, read, prompts, tokens, mask, model=model, temperature=temperature)
 
 
 def score_packed(params: Params, packed: Packed, *, model: Transformer) -> Scores:
@@ -122,3 +258,23 @@ def score_packed(params: Params, packed: Packed, *, model: Transformer) -> Score
     hidden = run_packed(params, tokens[:, :-1], segments[:, :-1], model=model)
     scores = score_hidden(params, hidden, tokens[:, 1:], mask[:, 1:], model=model)
     return Scores(*(jnp.pad(s, [(0, 0), (1, 0)]) for s in scores))
+
+
+def compare_packed(
+    params: Params,
+    teacher: Params,
+    packed: Packed,
+    *,
+    model: Transformer,
+    teacher_model: Transformer,
+    divergence: Divergence,
+    temperature: float = 1.0,
+) -> Float[Array, "P T"]:
+    """At every token under `packed.mask`, how far the student's prediction of it is from the teacher's."""
+    tokens, segments, mask = packed
+    hidden, known = (
+        run_packed(weights, tokens[:, :-1], segments[:, :-1], model=of)
+        for weights, of in ((params, model), (teacher, teacher_model))
+    )
+    how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
+    return jnp.pad(compare_hidden(params, hidden, teacher, known, mask[:, 1:], **how), [(0, 0), (1, 0)])

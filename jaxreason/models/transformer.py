@@ -47,7 +47,7 @@ class Weight(nn.Module):
 
 
 class Linear(nn.Module):
-    """y = x Wᵀ (+ b), the weight stored [outputs, inputs] as published."""
+    """y = x Wᵀ (+ b), the weight stored [outputs, inputs] as published; plus its adapter, where there is one."""
 
     outputs: int
     bias: bool = False
@@ -58,7 +58,24 @@ class Linear(nn.Module):
         y = jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype))
         if self.bias:
             y += self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
-        return y
+        return y + _low_rank(self, self.outputs, x) if self.has_variable("params", "lora_A") else y
+
+
+class Adapter(nn.Module):
+    """What the adapter of one of several joined maps adds to its outputs."""
+
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        return _low_rank(self, self.outputs, x)
+
+
+def _low_rank(module: nn.Module, outputs: int, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    """s (x Aᵀ) Bᵀ: see `jaxreason.models.lora`."""
+    rank = module.variables["params"]["lora_A"]["weight"].shape[0]
+    scale = module.param("lora_scale", nn.initializers.ones, ()).astype(x.dtype)
+    return Linear(outputs, name="lora_B")(scale * Linear(rank, name="lora_A")(x))
 
 
 def linears(
@@ -66,8 +83,10 @@ def linears(
 ) -> list[Array]:
     """The linear maps of `x` that `JOINED` names: in one product where the parameters are laid out so."""
     if module.has_variable("params", joined):
-        y = Linear(sum(outputs), bias, name=joined)(x)
-        return jnp.split(y, np.cumsum(outputs)[:-1], axis=-1)
+        ys = jnp.split(Linear(sum(outputs), bias, name=joined)(x), np.cumsum(outputs)[:-1], axis=-1)
+        adapted = [module.has_variable("params", name) for name in JOINED[joined]]
+        parts = zip(ys, JOINED[joined], outputs, adapted, strict=True)
+        return [y + Adapter(size, name=name)(x) if also else y for y, name, size, also in parts]
     return [Linear(size, bias, name=name)(x) for name, size in zip(JOINED[joined], outputs, strict=True)]
 
 
@@ -184,7 +203,9 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, *layer_inputs):
-        if not self.cfg.tied:
+        if self.cfg.reward:
+            Weight((1, self.cfg.width), name="score").weight  # noqa: B018 -- declares the parameter
+        elif not self.cfg.tied:
             Weight((self.cfg.vocab, self.cfg.width), name="lm_head").weight  # noqa: B018 -- declares the parameter
         return Model(self.cfg, self.dtype, self.remat, name="model")(tokens, *layer_inputs)
 

@@ -19,7 +19,7 @@ class Algorithm:
     advantage: Callable
     """rewards [P G] -> advantages [P G]."""
     surrogate: Callable
-    """(logps, old_logps, advantages) -> TokenLoss."""
+    """(logps, old_logps, advantages [P G T] or [P G 1]) -> TokenLoss."""
     aggregate: Callable
     """mask [P G T] -> weights [P G T]."""
     kl: Callable = k3

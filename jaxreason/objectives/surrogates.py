@@ -18,16 +18,16 @@ class TokenLoss(NamedTuple):
 def clipped(
     logps: Float[Array, "P G T"],
     old_logps: Float[Array, "P G T"],
-    advantages: Float[Array, "P G"],
+    advantages: Float[Array, "P G #T"],
     *,
     low: float = 0.2,
     high: float = 0.2,
 ) -> TokenLoss:
     """-min(r A, clip(r, 1 - low, 1 + high) A), r = exp(logp - old_logp): PPO (arXiv 1707.06347, eq. 7) per token.
 
+    An advantage is a token's, or (T = 1) a whole completion's.
     `high` above `low` is DAPO's clip-higher (arXiv 2503.14476: 0.2 and 0.28).
     """
-    advantages = advantages[..., None]
     ratio = jnp.exp(jnp.clip(logps - old_logps, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
     bounded = jnp.clip(ratio, 1 - low, 1 + high)
     objective = jnp.minimum(ratio * advantages, bounded * advantages)

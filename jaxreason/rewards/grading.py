@@ -9,7 +9,10 @@ import numpy as np
 from jaxreason.tasks.problem import Problem
 
 Reward = Callable[[str, Problem], float]
-"""Total and pure: never raises, never hangs, never runs model text. May be called in several threads at once."""
+"""Total and pure: never raises, never hangs, never runs model text. May be called in several threads at once.
+
+A reward with a method `of_group(completions, problem)` is asked for a whole group at once.
+"""
 
 
 class Grading:
@@ -43,7 +46,9 @@ class Grading:
 
 
 def _grade(reward: Reward, group: list[str], problem: Problem) -> list[float]:
-    grades = [float(reward(text, problem)) for text in group]
+    of_group = getattr(reward, "of_group", None)
+    values = of_group(group, problem) if of_group else [reward(text, problem) for text in group]
+    grades = [float(value) for value in values]
     if not all(map(math.isfinite, grades)):
         raise ValueError(f"reward {grades} of {problem.question!r} is not finite; let the reward return numbers")
     return grades

@@ -4,11 +4,14 @@ from jaxreason.runs.bench import contest, interleave, ready
 from jaxreason.runs.cli import check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
-from jaxreason.runs.folder import RunFolder, write_json
+from jaxreason.runs.folder import RunFolder, write_json, write_text
+from jaxreason.runs.study import Study, Tuning, presets
 from jaxreason.runs.train import train
 
 __all__ = [
     "RunFolder",
+    "Study",
+    "Tuning",
     "check_limits",
     "choose",
     "conclude",
@@ -17,8 +20,10 @@ __all__ = [
     "interleave",
     "main",
     "parse",
+    "presets",
     "ready",
     "show_progress",
     "train",
     "write_json",
+    "write_text",
 ]

@@ -22,10 +22,11 @@ EXTENDABLE = {"steps", "data", "out", "export"}
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all: written beside and renamed."""
-    _write(path, json.dumps(_finite(value), indent=2) + "\n")
+    write_text(path, json.dumps(_finite(value), indent=2) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class RunFolder:
         for name in ("metrics.jsonl", "samples.jsonl"):
             file = self.path / name
             lines = file.read_bytes().split(b"\n") if file.exists() else []
-            _write(file, "".join(f"{line.decode()}\n" for line in lines if _step(line) <= step))
+            write_text(file, "".join(f"{line.decode()}\n" for line in lines if _step(line) <= step))
         self._events = SummaryWriter(str(self.path), purge_step=step + 1, flush_secs=10)
 
     def log(self, metrics: dict[str, float | int], samples: list[dict]) -> None:

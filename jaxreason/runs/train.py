@@ -22,17 +22,27 @@ def train(
     folder: RunFolder,
     console: Console,
     title: str,
+    token_budget: int = 0,
 ) -> TrainState:
-    """From the folder's last checkpoint, else from `initial`, to step `steps`; `initial` may be donated."""
+    """From the folder's last checkpoint, else from `initial`, to step `steps`; `initial` may be donated.
+
+    With a `token_budget` it ends sooner, after the step in which the sum of `tokens_read` reaches it.
+    """
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
         state = checkpoints.restore_or(initial)
         folder.resume(int(state.step))
-        for state, metrics, *_ in advance(state):  # noqa: B020 -- the state a step leaves is the next one's
-            step = int(state.step)
-            folder.log({"step": step, **_floats(metrics)}, [])
-            if step % save_every == 0 or step == steps:
-                checkpoints.save(state)
-                console.print(f"{title}: step {step} of {steps}, loss {float(metrics['loss']):.3f}")
+        read = sum(row["tokens_read"] for row in folder.metrics()) if token_budget else 0
+        if not token_budget or read < token_budget:
+            for state, metrics, *_ in advance(state):  # noqa: B020 -- the state a step leaves is the next one's
+                step, metrics = int(state.step), _floats(metrics)
+                folder.log({"step": step, **metrics}, [])
+                read += metrics["tokens_read"] if token_budget else 0
+                last = step == steps or bool(token_budget and read >= token_budget)
+                if step % save_every == 0 or last:
+                    checkpoints.save(state)
+                    console.print(f"{title}: step {step} of {steps}, loss {metrics['loss']:.3f}")
+                if last:
+                    break
     folder.close()
     return state
 

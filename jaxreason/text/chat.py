@@ -17,6 +17,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxreason.errors import InputError
+from jaxreason.text.packing import Document, answered
 from jaxreason.text.tokenizer import Tokenizer
 
 Messages = Sequence[Any]
@@ -56,6 +57,53 @@ def render(tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: b
     except Exception as error:  # whatever a foreign program can do wrong: syntax, types, sandbox, raise_exception
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the chat template failed: {detail}; change the messages or the template") from error
+
+
+def encode_answer(tokenizer: Tokenizer, prompt: Messages | str, completion: str) -> list[int]:
+    """Ids of a completion as the model would sample it after `encode_prompt(prompt)`, its end included."""
+    if isinstance(prompt, str) or tokenizer.chat_template is None:
+        return [*tokenizer.encode(completion), tokenizer.stop_ids[0]]
+    _, ids, end = _turn(tokenizer, [*prompt, {"role": "assistant", "content": completion}])
+    return ids[:end]
+
+
+def encode_conversation(tokenizer: Tokenizer, messages: Messages, name: str = "a conversation") -> Document:
+    """A conversation of which every assistant turn is learned; without a template only the last can be.
+
+    Before each such turn stand the ids that the sampler gets for the turns so far.
+    """
+    turns = _checked(messages)
+    places = [i for i, turn in enumerate(turns) if i and turn["role"] == "assistant"]
+    if not places or places[-1] != len(turns) - 1:
+        raise InputError(f"{name} does not end with the assistant's answer to something; that is what is learned")
+    for i in places:
+        if not turns[i]["content"].strip():
+            raise InputError(f"{name} has an empty assistant turn (message {i}); write one or delete the line")
+    if tokenizer.chat_template is None:
+        *asked, answer = turns
+        return answered(encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer["content"]), name)
+    tokens, learned, before = [], [], ""
+    for i in places:
+        prompt, said, end = _turn(tokenizer, turns[: i + 1])
+        if not prompt.startswith(before):
+            raise InputError(f"{name}: the chat template rewrites what stands before message {i}; give a single turn")
+        asked = tokenizer.encode(prompt[len(before) :])
+        tokens += [*asked, *said]
+        learned += [False] * len(asked) + [True] * end + [False] * (len(said) - end)
+        before = render(tokenizer, turns[: i + 1], add_generation_prompt=False)
+    return Document(tokens, learned, name)
+
+
+def _turn(tokenizer: Tokenizer, turns: Messages) -> tuple[str, list[int], int]:
+    """The text before the last turn, that turn's ids, and how many of these the assistant says: up to its end."""
+    prompt, whole = render(tokenizer, turns[:-1]), render(tokenizer, turns, add_generation_prompt=False)
+    if not whole.startswith(prompt):
+        raise InputError("the chat template writes an answer otherwise than it asks for one; give plain text")
+    said = tokenizer.encode(whole[len(prompt) :])
+    end = next((k + 1 for k, token in enumerate(said) if token in tokenizer.stop_ids), None)
+    if end is None:  # a template that leaves it to its reader to end a turn
+        said, end = [*said, tokenizer.stop_ids[0]], len(said) + 1
+    return prompt, said, end
 
 
 def _checked(messages: Messages) -> list[dict[str, Any]]:

@@ -96,6 +96,21 @@ class Tokenizer:
             os.replace(partial, folder / name)
 
 
+def check_same_vocabulary(one: Tokenizer, other: Tokenizer, name: str, other_name: str) -> None:
+    """Refuses tokenizers of which a token does not mean the same text, or that end a completion differently."""
+    remedy = "take a teacher and a student of one family"
+    if one.vocab_size != other.vocab_size:
+        sizes = f"{one.vocab_size} and {other.vocab_size} tokens"
+        raise InputError(f"{name} and {other_name} have different vocabularies, of {sizes}: {remedy}")
+    for index in range(one.vocab_size):
+        if one.decode([index]) != other.decode([index]):
+            texts = f"{one.decode([index])!r} and {other.decode([index])!r}"
+            raise InputError(f"{name} and {other_name} have different vocabularies: token {index} is {texts}; {remedy}")
+    if one.stop_ids[0] != other.stop_ids[0]:
+        ends = f"tokens {one.stop_ids[0]} and {other.stop_ids[0]}"
+        raise InputError(f"{name} and {other_name} end completions by {ends}: {remedy}")
+
+
 class HuggingFace:
     """A `tokenizer.json`, run by the `tokenizers` library."""
 

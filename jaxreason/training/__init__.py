@@ -1,36 +1,48 @@
 """New parameters from rollouts and rewards: state, updates, the loop, checkpoints."""
 
 from jaxreason.training.checkpoint import Checkpoints
+from jaxreason.training.distill import StoredTexts, on_policy_steps, own_words, stored_loss, teacher_loss
 from jaxreason.training.loop import EVALUATION, grpo_steps
 from jaxreason.training.parts import updater
+from jaxreason.training.preference import (
+    completion_logps,
+    given_pairs,
+    pair_loss,
+    pair_steps,
+    preference_steps,
+    reward_loss,
+    score_pairs,
+    verified_pairs,
+)
 from jaxreason.training.state import TrainState, init_state, make_optimizer
 from jaxreason.training.steps import Batch, grpo_loss, grpo_update, prepare
-from jaxreason.training.supervised import (
-    completion_logps,
-    dpo_loss,
-    preference_steps,
-    supervised_update,
-    text_loss,
-    text_steps,
-    verified_pairs,
-    weigh,
-)
+from jaxreason.training.supervised import in_turn, supervised_update, text_loss, text_steps, weigh
 
 __all__ = [
     "EVALUATION",
     "Batch",
     "Checkpoints",
+    "StoredTexts",
     "TrainState",
     "completion_logps",
-    "dpo_loss",
+    "given_pairs",
     "grpo_loss",
     "grpo_steps",
     "grpo_update",
+    "in_turn",
     "init_state",
     "make_optimizer",
+    "on_policy_steps",
+    "own_words",
+    "pair_loss",
+    "pair_steps",
     "preference_steps",
     "prepare",
+    "reward_loss",
+    "score_pairs",
+    "stored_loss",
     "supervised_update",
+    "teacher_loss",
     "text_loss",
     "text_steps",
     "updater",

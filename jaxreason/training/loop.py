@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from jaxreason.models.lora import overlay
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives.advantages import constant_groups
 from jaxreason.objectives.algorithms import Algorithm
@@ -19,6 +21,7 @@ from jaxreason.sampling.schedule import join_parts
 from jaxreason.tasks import Problem
 from jaxreason.training.state import TrainState
 from jaxreason.training.steps import Batch, Metrics, prepare
+from jaxreason.types import Params
 
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 """The jitted step: `jax.jit(partial(grpo_update, model=..., ...), donate_argnums=0)`."""
@@ -36,25 +39,27 @@ TRAINING, EVALUATION = 0, 1
 """What a run's key is folded with, so that no key serves twice."""
 
 
-def data_order(key: Key[Array, ""], position: int, count: int, size: int) -> list[int]:
-    """The `count` problem numbers from `position` on: a fresh permutation of `size` problems every epoch."""
+def data_order(state: TrainState, size: int) -> Iterator[int]:
+    """The numbers of what comes next, from `state.position` on: a fresh permutation of `size` every epoch."""
+    _, key = _keys(state)
+    epoch, begin = divmod(int(state.position), size)
+    while True:
+        yield from np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), size))[begin:].tolist()
+        epoch, begin = epoch + 1, 0
 
-    def epoch(number: int) -> np.ndarray:
-        return np.asarray(jax.random.permutation(jax.random.fold_in(key, number), size))
 
-    epochs = {i // size: epoch(i // size) for i in (position, position + count - 1)}
-    epochs |= {e: epoch(e) for e in range(min(epochs), max(epochs)) if e not in epochs}
-    return [int(epochs[i // size][i % size]) for i in range(position, position + count)]
+def _keys(state: TrainState) -> Key[Array, "2"]:
+    """For sampling and for the order of the data."""
+    return jax.random.split(jax.random.fold_in(state.key, TRAINING))
 
 
 def next_problems(
     state: TrainState, problems: Sequence[Problem], prompts: int, groups: int
 ) -> tuple[list[Problem], Key[Array, "P G"]]:
     """The problems that `state` takes up next and the keys of their completions, both from the state alone."""
-    sampling_key, data_key = jax.random.split(jax.random.fold_in(state.key, TRAINING))
+    chosen = [problems[i] for i in islice(data_order(state, len(problems)), prompts)]
     position = int(state.position)
-    chosen = [problems[i] for i in data_order(data_key, position, prompts, len(problems))]
-    return chosen, row_keys(sampling_key, np.arange(position, position + prompts), groups)
+    return chosen, row_keys(_keys(state)[0], np.arange(position, position + prompts), groups)
 
 
 def grpo_steps(
@@ -71,11 +76,13 @@ def grpo_steps(
     update: Update,
     inner_updates: int = 1,
     reference: Callable[..., Scores] | None = None,
+    frozen: Params = None,
 ) -> Iterator[StepResult]:
     """Steps `state.step` to `steps`; everything random follows from `state`, so a restart repeats them bit for bit.
 
     `reward` is optimised, `graders` are only logged; `reference` is `score_completions` of the reference model,
-    needed where the algorithm has a KL term. Docs of the metrics: README, "What a step logs".
+    needed where the algorithm has a KL term; what the state trains lies over the `frozen` parameters, if any.
+    Docs of the metrics: README, "What a step logs".
     """
     for step in range(int(state.step), steps):
         chosen, keys = next_problems(state, problems, prompts_per_step, groups)
@@ -84,7 +91,7 @@ def grpo_steps(
         prompts = pad_prompts([policy.encode(problem) for problem in chosen])
         parts = []
         with Grading(chosen, {reward, *graders.values()}) as grading:
-            for done, part in policy.sample.stream(state.params, prompts, keys=keys):
+            for done, part in policy.sample.stream(overlay(frozen, state.params), prompts, keys=keys):
                 grading.add(done.tolist(), texts(part, policy.tokenizer))
                 parts.append((done, part))
             rollouts = join_parts(parts)

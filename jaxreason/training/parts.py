@@ -14,13 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, Shaped
 
 from jaxreason.models.config import ModelConfig
+from jaxreason.models.lora import overlay
+from jaxreason.models.scoring import Read, read_prompts
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import Algorithm
 from jaxreason.sampling.rollout import bucket
 from jaxreason.training.state import TrainState
-from jaxreason.training.steps import Batch, Metrics, Statistics, descend, grpo_loss, grpo_metrics
+from jaxreason.training.steps import Batch, Metrics, Statistics, descend, grpo_loss, grpo_metrics, loss_after
 from jaxreason.types import Params, Prompts, Rollouts
 
 SHORTEST = 32
@@ -34,20 +37,34 @@ def updater(
     optimizer: optax.GradientTransformation,
     temperature: float = 1.0,
     memory: float = 1e9,
+    frozen: Params = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`grpo_update` with at most about `memory` bytes of activations; donates the state.
 
-    A group that does not fit goes through in equal parts, its prompt with each. Prompts whose completions all weigh
-    nothing (equal rewards, no KL term) are left out, also of the means over tokens among the metrics.
+    The completions of a group that does not fit go through in pieces, their prompt once. Prompts whose completions all
+    weigh nothing (equal rewards, no KL term) are left out, also of the means over tokens among the metrics.
+    `frozen` as in `grpo_update`.
     """
-    loss = partial(grpo_loss, model=model, algorithm=algorithm, temperature=temperature)
-    gradient = jax.grad(loss, has_aux=True)
+    how = {"model": model, "algorithm": algorithm, "temperature": temperature}
 
-    @partial(jax.jit, donate_argnums=1)
-    def add(params: Params, sums: tuple[Params, Statistics], part: Batch) -> tuple[Params, Statistics]:
-        grads, (more, maxima) = gradient(params, part)
-        grads, more = jax.tree.map(jnp.add, (sums[0], sums[1].sums), (grads, more))
-        return grads, Statistics(more, jax.tree.map(jnp.maximum, sums[1].maxima, maxima))
+    @partial(jax.jit, donate_argnums=1, static_argnames="pieces")
+    def add(params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
+        def prompts_read(params: Params) -> Read:
+            return read_prompts(overlay(frozen, params), part.rollouts.prompts, model=model)
+
+        def loss(params: Params, read: Read, members: Batch) -> tuple[Float[Array, ""], Statistics]:
+            return loss_after(overlay(frozen, params), read, members, **how)
+
+        read, back = jax.vjp(prompts_read, params)
+
+        def piece(sums: tuple[tuple[Params, Read], Statistics], members: Batch):
+            grads, (more, maxima) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, read, members)
+            grads, more = jax.tree.map(jnp.add, (sums[0], sums[1].sums), (grads, more))
+            return (grads, Statistics(more, jax.tree.map(jnp.maximum, sums[1].maxima, maxima))), None
+
+        start = (sums[0], jax.tree.map(jnp.zeros_like, read)), sums[1]
+        ((grads, of_read), statistics), _ = jax.lax.scan(piece, start, split(part, pieces), unroll=pieces == 1)
+        return jax.tree.map(jnp.add, grads, *back(of_read)), statistics
 
     @partial(jax.jit, donate_argnums=0)
     def finish(state: TrainState, sums: tuple[Params, Statistics]) -> tuple[TrainState, Metrics]:
@@ -55,23 +72,28 @@ def updater(
         return state, grpo_metrics(state, sums[1], norm)
 
     @jax.jit
-    def nothing(params: Params, part: Batch) -> tuple[Params, Statistics]:
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, part))
+    def nothing(params: Params, part: Batch, frozen: Params) -> tuple[Params, Statistics]:
+        _, statistics = jax.eval_shape(partial(grpo_loss, **how), overlay(frozen, params), part)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, statistics))
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         sums = None
-        for part in cut(batch, model.cfg, model.dtype, memory, whole=bool(algorithm.kl_weight)):
-            sums = add(state.params, nothing(state.params, part) if sums is None else sums, part)
+        for part, pieces in cut(batch, model.cfg, model.dtype, memory, whole=bool(algorithm.kl_weight)):
+            sums = nothing(state.params, part, frozen) if sums is None else sums
+            sums = add(state.params, sums, part, frozen, pieces=pieces)
         return finish(state, sums)
 
     return update
 
 
-def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: bool) -> Iterator[Batch]:
-    """Parts of `batch`, completions of similar length together; prompts that move nothing only if `whole`."""
+def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: bool) -> Iterator[tuple[Batch, int]]:
+    """Parts of `batch`, completions of similar length together, and into how many pieces each one's groups are to go.
+
+    Prompts that move nothing only if `whole`.
+    """
     batch = jax.tree.map(np.asarray, batch)
     weights, (_, G, T) = batch.weights, batch.weights.shape
-    moves = weights.any(axis=(1, 2)) if whole else (weights * batch.advantages[..., None] != 0).any(axis=(1, 2))
+    moves = weights.any(axis=(1, 2)) if whole else (weights * batch.advantages != 0).any(axis=(1, 2))
     longest, prompt = batch.rollouts.lengths.max(axis=1).tolist(), batch.rollouts.prompts.lengths.tolist()
     if not moves.any():  # the optimiser takes its step nevertheless
         moves[np.argmin(longest)] = True
@@ -87,9 +109,7 @@ def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: boo
             if len(left) <= size // 2:  # two sizes are compiled for each length
                 size = max(1, size // 4)
             now, left = left[:size], left[size:]
-            for first in range(0, G, together):
-                members = slice(first, first + together)
-                yield _part(batch, np.array(now), size, members, length, bucket(prompt[now[-1]]))
+            yield _part(batch, np.array(now), size, length, bucket(prompt[now[-1]])), G // together
 
 
 def _room(longest: int, whole: int) -> int:
@@ -100,19 +120,30 @@ def _room(longest: int, whole: int) -> int:
     return length
 
 
-def _part(batch: Batch, chosen: np.ndarray, size: int, members: slice, length: int, prompt: int) -> Batch:
-    """Members of the groups of the chosen prompts, at most `prompt` tokens of each prompt and `length` of its
-    completions, filled up to `size` prompts with copies that weigh nothing."""
+def split(part: Batch, pieces: int) -> Batch:
+    """[P G ...] to [pieces P G/pieces ...]; the prompts are the same for each."""
+
+    def members(x: Shaped[Array, "P G ..."]) -> Shaped[Array, "pieces P H ..."]:
+        return jnp.swapaxes(x.reshape(len(x), pieces, -1, *x.shape[2:]), 0, 1)
+
+    prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (pieces, *x.shape)), part.rollouts.prompts)
+    completions = jax.tree.map(members, part._replace(rollouts=part.rollouts[1:]))
+    return completions._replace(rollouts=Rollouts(prompts, *completions.rollouts))
+
+
+def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int) -> Batch:
+    """The groups of the chosen prompts, at most `prompt` tokens of each prompt and `length` of its completions, filled
+    up to `size` prompts with copies that weigh nothing."""
     real = np.arange(size) < len(chosen)
     chosen = np.pad(chosen, (0, size - len(chosen)), mode="edge")
     prompts, *completions, truncated = batch.rollouts
     prompts = Prompts(*(x[chosen][:, :prompt] for x in prompts))
     ids, mask, logps, weights, reference = (
-        x[chosen][:, members, :length] for x in (*completions, batch.weights, batch.reference_logps)
+        x[chosen][..., :length] for x in (*completions, batch.weights, batch.reference_logps)
     )
     real = real[:, None, None]
-    rollouts = Rollouts(prompts, ids, mask & real, logps, truncated[chosen][:, members])
-    return Batch(rollouts, batch.advantages[chosen][:, members], weights * real, reference)
+    rollouts = Rollouts(prompts, ids, mask & real, logps, truncated[chosen])
+    return Batch(rollouts, batch.advantages[chosen], weights * real, reference)
 
 
 def activation_bytes(cfg: ModelConfig, dtype: Any, groups: int, length: int, prompt: int) -> float:

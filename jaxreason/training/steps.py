@@ -1,7 +1,6 @@
 """Updates: the only place where gradients are taken, and GRPO's."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxreason.models.scoring import Scores, score_completions
+from jaxreason.models.lora import overlay
+from jaxreason.models.scoring import Read, read_prompts, score_after
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.advantages import constant_groups
 from jaxreason.objectives.algorithms import Algorithm
@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     """Rollouts with everything of the loss that does not depend on the parameters; cut into micro-batches along P."""
 
     rollouts: Rollouts
-    advantages: Float[Array, "P G"]
+    advantages: Float[Array, "P G #T"]
+    """Of every token, or [P G 1] of whole completions."""
     weights: Float[Array, "P G T"]
     reference_logps: Float[Array, "P G T"]
     """Zeros where the algorithm has no KL term."""
@@ -105,7 +106,7 @@ def prepare(
     weights = algorithm.aggregate(rollouts.mask & kept[..., None])
     if reference_logps is None:
         reference_logps = jnp.zeros_like(rollouts.logps)
-    return Batch(rollouts, algorithm.advantage(rewards), weights, reference_logps)
+    return Batch(rollouts, algorithm.advantage(rewards)[..., None], weights, reference_logps)
 
 
 def grpo_loss(
@@ -115,8 +116,16 @@ def grpo_loss(
 
     The statistics are sums over tokens, which parts of a batch add up; `grpo_metrics` makes means of them.
     """
+    read = read_prompts(params, batch.rollouts.prompts, model=model)
+    return loss_after(params, read, batch, model=model, algorithm=algorithm, temperature=temperature)
+
+
+def loss_after(
+    params: Params, read: Read, batch: Batch, *, model: Transformer, algorithm: Algorithm, temperature: float
+) -> tuple[Float[Array, ""], Statistics]:
+    """`grpo_loss` of prompts that are `read`, as a function of both."""
     prompts, tokens, mask, old_logps, _ = batch.rollouts
-    scores: Scores = score_completions(params, prompts, tokens, mask, model=model, temperature=temperature)
+    scores = score_after(params, read, prompts, tokens, mask, model=model, temperature=temperature)
     old_logps = jnp.where(mask, old_logps, 0.0)
     surrogate = algorithm.surrogate(scores.logps, old_logps, batch.advantages)
     loss, kl = surrogate.loss, jnp.zeros_like(scores.logps)
@@ -139,14 +148,21 @@ def grpo_update(
     algorithm: Algorithm,
     optimizer: optax.GradientTransformation,
     temperature: float = 1.0,
+    frozen: Params = None,
     micro_batches: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One step of the algorithm on `batch`; for the last two arguments see `optimise`.
 
-    Micro-batches and devices take whole prompts: a group is never separated from its prompt.
+    Micro-batches and devices take whole prompts: a group is never separated from its prompt. What the state trains
+    lies over the `frozen` parameters, if any (`jaxreason.models.lora`); hand these to the jitted function, as arrays
+    that a jitted function merely closes over are compiled into it.
     """
-    loss = partial(grpo_loss, model=model, algorithm=algorithm, temperature=temperature)
+
+    def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], Statistics]:
+        how = {"model": model, "algorithm": algorithm, "temperature": temperature}
+        return grpo_loss(overlay(frozen, params), batch, **how)
+
     state, statistics, norm = optimise(
         state, batch, loss=loss, optimizer=optimizer, micro_batches=micro_batches, axis_name=axis_name
     )

@@ -4,7 +4,7 @@ import pytest
 import tokenizers
 
 from jaxreason.errors import InputError
-from jaxreason.text.chat import encode_prompt, render
+from jaxreason.text.chat import encode_answer, encode_conversation, encode_prompt, render
 from jaxreason.text.tokenizer import HuggingFace, Tokenizer
 
 SMOLLM2 = (  # as published with SmolLM2-Instruct
@@ -138,3 +138,51 @@ def test_renders_as_hugging_face_does(tmp_path):
             assert render(model, messages, add_generation_prompt=more) == expected
         expected = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
         assert encode_prompt(model, messages) == expected
+
+
+def learned(document) -> list[int]:
+    return [token for token, wanted in zip(document.tokens, document.learned, strict=True) if wanted]
+
+
+def test_every_assistant_turn_is_learned_after_what_the_sampler_would_see():
+    model = tokenizer(SMOLLM2)
+    turns = [*QUESTION, {"role": "assistant", "content": "4"}, {"role": "user", "content": "+ 1?"}]
+    turns += [{"role": "assistant", "content": "5"}]
+    document = encode_conversation(model, turns)
+    assert model.decode(document.tokens) == render(model, turns, add_generation_prompt=False)
+    assert learned(document) == [*model.encode("4"), 1, *model.encode("5"), 1]  # their ends, not the newline after
+    for end in (1, 3):
+        prompt = encode_prompt(model, turns[:end])
+        assert document.tokens[: len(prompt)] == prompt
+        assert document.learned[len(prompt) - 1 : len(prompt) + 1] == [False, True]
+        answer = encode_answer(model, turns[:end], turns[end]["content"])
+        assert document.tokens[len(prompt) : len(prompt) + len(answer)] == answer
+
+
+def test_conversations_without_a_template_or_an_end_of_turn():
+    plain = encode_conversation(tokenizer(None), [*QUESTION, {"role": "assistant", "content": "4"}])
+    assert plain.tokens == [0, *tokenizer(None).encode("2 + 2?\n4"), 1] and learned(plain)[-1] == 1
+    endless = tokenizer("{% for message in messages %}[{{ message['content'] }}]{% endfor %}")
+    document = encode_conversation(endless, [*QUESTION, {"role": "assistant", "content": "4"}])
+    assert learned(document) == [*endless.encode("[4]"), 1]
+
+
+@pytest.mark.parametrize(
+    ("turns", "complaint"),
+    [
+        (QUESTION, "does not end with the assistant's answer"),
+        ([{"role": "assistant", "content": "4"}], "does not end with the assistant's answer"),
+        ([*QUESTION, {"role": "assistant", "content": " "}], "empty assistant turn"),
+    ],
+)
+def test_conversations_with_nothing_to_learn_are_refused(turns, complaint):
+    with pytest.raises(InputError, match=complaint):
+        encode_conversation(tokenizer(SMOLLM2), turns)
+
+
+def test_a_template_that_rewrites_history_is_refused():
+    last = "{% if loop.last or message['role'] == 'user' %}{{ message['content'] }}{{ eos_token }}{% endif %}"
+    forgetful = tokenizer("{% for message in messages %}" + last + "{% endfor %}")
+    turns = [*QUESTION, {"role": "assistant", "content": "4"}] * 2
+    with pytest.raises(InputError, match="rewrites what stands before message 3"):
+        encode_conversation(forgetful, turns)

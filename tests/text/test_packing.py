@@ -7,19 +7,38 @@ import pytest
 
 from jaxreason.errors import InputError
 from jaxreason.tasks import corpus
-from jaxreason.text import Document, encode_prompt, load_tokenizer, pack, train_tokenizer
+from jaxreason.text import (
+    Document,
+    answered,
+    count_packed,
+    encode_prompt,
+    fitted,
+    load_tokenizer,
+    pack,
+    train_tokenizer,
+)
 
 
 def test_documents_fill_rows_first_fit():
-    documents = [Document([1, 2, 3], 2), Document([4, 5]), Document([6, 7, 8, 9]), Document([10]), Document([11, 12])]
+    documents = [answered([1, 2], [3]), Document([4, 5]), Document([6, 7, 8, 9]), Document([10]), Document([11, 12])]
     packed = pack(documents, rows=2, length=6)
     np.testing.assert_array_equal(packed.tokens, [[1, 2, 3, 4, 5, 10], [6, 7, 8, 9, 11, 12]])
     np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2, 3], [1, 1, 1, 1, 2, 2]])
     np.testing.assert_array_equal(packed.mask, [[0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 1]])
     stopped = pack([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
     np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # what comes after one without room is left
+    assert (count_packed(packed), count_packed(stopped)) == (5, 1)
     with pytest.raises(InputError, match="a text has 7 tokens, more than a row of 6"):
         pack([Document([0] * 7)], rows=1, length=6)
+
+
+def test_only_what_was_asked_to_be_cut_is_cut():
+    texts = [answered([1, 2], [3, 4], "line 1"), answered([1] * 5, [2, 2], "line 2"), answered([1, 2, 3, 4], [5], "")]
+    with pytest.raises(InputError, match="line 2 has 7 tokens, more than a row of 6"):
+        fitted(texts, 6, truncate=False)
+    kept, cut = fitted(texts, 6, truncate=True)
+    assert (kept, cut) == ([texts[0], answered([1] * 5, [2], "line 2"), texts[2]], 1)
+    assert fitted(texts, 4, truncate=True) == ([texts[0]], 2)  # nothing would be left to learn of the others
 
 
 def test_a_trained_vocabulary(tmp_path):

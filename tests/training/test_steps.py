@@ -108,9 +108,9 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     pieces = list(parts.cut(batch, CFG, MODEL.dtype, memory, whole=bool(algorithm.kl_weight)))
     mask = np.asarray(batch.rollouts.mask)
     used = mask if algorithm.kl_weight else mask[[0, 2, 3]]  # the second group has no signal
-    assert sum(int(piece.rollouts.mask.sum()) for piece in pieces) == used.sum()
+    assert sum(int(part.rollouts.mask.sum()) for part, _ in pieces) == used.sum()
     if memory == 1.0:
-        assert {piece.rollouts.truncated.shape for piece in pieces} == {(1, 1)}
+        assert {(len(part.weights), count) for part, count in pieces} == {(1, G)}
     update = parts.updater(**settings, memory=memory)
     cut, cut_metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), batch)
     whole, metrics = jax.jit(partial(grpo_update, **settings))(init_state(PARAMS, optimizer, seed=0), batch)

@@ -1,4 +1,4 @@
-"""Learning from texts and pairs: each text as if alone, losses by hand, any cut of the batch the same step."""
+"""Learning from texts: each as if alone, any cut of the batch the same step, every text once an epoch."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,18 +10,10 @@ import pytest
 
 from jaxreason.models.scoring import score_completions, score_packed
 from jaxreason.models.transformer import Transformer
-from jaxreason.objectives.preference import dpo
-from jaxreason.text import Document, pack
+from jaxreason.text import Document, answered, count_packed, pack
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.supervised import (
-    completion_logps,
-    dpo_loss,
-    supervised_update,
-    text_loss,
-    verified_pairs,
-    weigh,
-)
-from jaxreason.types import Prompts, Rollouts
+from jaxreason.training.supervised import in_turn, supervised_update, text_loss, text_steps, weigh
+from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
 rng = np.random.default_rng(0)
@@ -56,7 +48,8 @@ MODEL, PARAMS = Transformer(CFG), tiny_params(CFG, seed=2)
 
 
 def test_text_step_is_adam_on_the_mean_over_learned_tokens():
-    documents = [Document(rng.integers(0, CFG.vocab, n).tolist(), k) for n, k in ((9, 1), (8, 5), (3, 2), (6, 1))]
+    texts = [(rng.integers(0, CFG.vocab, n).tolist(), k) for n, k in ((9, 1), (8, 5), (3, 2), (6, 1))]
+    documents = [answered(text[:k], text[k:]) for text, k in texts]
     packed = pack(documents, rows=4, length=9)
     optimizer = make_optimizer(1e-2, max_norm=1e9)
     steps = {}
@@ -84,34 +77,34 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine():
     np.testing.assert_allclose(rates, expected, atol=1e-4)
 
 
-def test_dpo_by_hand():
-    logps, reference = jnp.array([[-10.0, -12.0], [-5.0, -4.0]]), jnp.array([[-11.0, -11.0], [-5.0, -4.0]])
-    loss, margin = dpo(logps, reference, beta=0.5)
-    np.testing.assert_allclose(margin, [0.5 * ((-10 + 11) - (-12 + 11)), 0.0], atol=1e-6)  # 1 and 0
-    np.testing.assert_allclose(loss, [np.log1p(np.exp(-1.0)), np.log(2.0)], rtol=1e-6)
+def test_packed_texts_have_the_loss_and_the_gradient_of_a_row_each():
+    texts = [rng.integers(0, CFG.vocab, n).tolist() for n in (7, 3, 5, 6, 4, 7)]
+    documents = [answered(text[:2], text[2:]) for text in texts]
+    loss = jax.jit(jax.value_and_grad(partial(text_loss, model=MODEL), has_aux=True))
+    together, apart = pack(documents, rows=3, length=16), pack(documents, rows=6, length=7)
+    assert count_packed(together) == count_packed(apart) == 6
+    (packed, _), grads = loss(PARAMS, weigh(together))
+    (alone, _), expected = loss(PARAMS, weigh(apart))
+    np.testing.assert_allclose(packed, alone, rtol=1e-5)
+    for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * float(jnp.abs(other).max()))
 
 
-def test_dpo_prefers_what_was_right_and_ignores_groups_that_agree():
-    P, G, S, T = 3, 4, 2, 5
-    prompts = Prompts(jnp.array(rng.integers(0, CFG.vocab, (P, S))), jnp.ones((P, S), bool))
-    tokens = jnp.array(rng.integers(0, CFG.vocab, (P, G, T)))
-    mask = jnp.arange(T) < jnp.array(rng.integers(1, T + 1, (P, G)))[..., None]
-    rollouts = Rollouts(prompts, tokens, mask, jnp.zeros((P, G, T)), jnp.zeros((P, G), bool))
-    rewards = jnp.array([[0, 0, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1]], jnp.float32)
-    score = jax.jit(partial(completion_logps, model=MODEL))
-    reference = score(PARAMS, rollouts)
-    pairs = verified_pairs(rollouts, rewards, reference)
-    np.testing.assert_array_equal(pairs.completions.tokens[0], tokens[0, [2, 0]])
-    np.testing.assert_array_equal(pairs.completions.tokens[2], tokens[2, [0, 1]])
-    np.testing.assert_allclose(pairs.weights, [0.5, 0.0, 0.5])
-    optimizer = make_optimizer(1e-2)
-    update = jax.jit(partial(supervised_update, loss=partial(dpo_loss, model=MODEL), optimizer=optimizer))
-    state, metrics = update(init_state(PARAMS, optimizer, seed=0), pairs)
-    np.testing.assert_allclose(metrics["loss"], np.log(2.0), rtol=1e-4)  # policy and reference are still the same
-    after, before = score(state.params, rollouts), reference
-    gained = (after[0, 2] - before[0, 2]) - (after[0, 0] - before[0, 0])
-    assert gained > 0 and (after[2, 0] - before[2, 0]) > (after[2, 1] - before[2, 1])
-    nobody = verified_pairs(rollouts, jnp.zeros((P, G)), reference)
-    still, _ = update(init_state(PARAMS, optimizer, seed=0), nobody)
-    for a, b in zip(jax.tree.leaves(still.params), jax.tree.leaves(PARAMS), strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_every_text_once_an_epoch_and_a_restart_goes_on():
+    documents = [Document([i, i + 1, i + 2]) for i in range(7)]
+    taken = []
+
+    def update(state, batch):
+        taken.append(batch.packed.tokens[:, ::3].ravel().tolist())
+        return state._replace(step=state.step + 1), {"loss": jnp.zeros(())}
+
+    state = init_state({}, make_optimizer(1e-3), seed=3)
+    how = {"rows": 1, "length": 9, "update": update}
+    for _, metrics in text_steps(state, partial(in_turn, documents), steps=7, **how):
+        assert (metrics["tokens"], metrics["tokens_read"]) == (6, 9)
+    order = [first for row in taken for first in row]
+    assert [sorted(order[i : i + 7]) for i in (0, 7, 14)] == [list(range(7))] * 3
+    assert order[:7] != order[7:14]
+    again = init_state({}, make_optimizer(1e-3), seed=3)._replace(step=jnp.int32(4), position=jnp.int32(12))
+    list(text_steps(again, partial(in_turn, documents), steps=5, **how))
+    assert taken[-1] == order[12:15]

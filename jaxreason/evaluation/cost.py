@@ -1,0 +1,30 @@
+"""What a number of tokens costs in arithmetic, from the configuration alone."""
+
+from math import prod
+
+from jaxreason.models.config import ModelConfig
+from jaxreason.models.transformer import param_shapes
+
+BACKWARD = 2
+"""A backward pass costs two forward passes: one product for the inputs' gradient, one for the weights'."""
+
+
+def matrix_parameters(cfg: ModelConfig) -> int:
+    """Parameters that every token is multiplied with: all matrices, the unembedding included, an embedding not."""
+    matrices = {name: shape for name, shape in param_shapes(cfg).items() if len(shape) == 2}
+    if not cfg.tied:
+        del matrices["model.embed_tokens.weight"]
+    return sum(map(prod, matrices.values()))
+
+
+def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
+    """Floating-point operations of reading or writing `tokens` tokens that each look at `keys` others, on average.
+
+    2 a parameter and token, and 4 a layer, head, head's width and key (Kaplan et al., arXiv 2001.08361, table 1).
+    """
+    return tokens * (2 * matrix_parameters(cfg) + 4 * cfg.layers * cfg.heads * cfg.head_width * keys)
+
+
+def training_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
+    """The same, forward and backward."""
+    return (1 + BACKWARD) * forward_flops(cfg, tokens, keys)

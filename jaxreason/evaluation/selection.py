@@ -1,0 +1,44 @@
+"""Which of a model's own texts are worth learning from: rows of `Evaluation.samples`, chosen by the verifier."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+Sample = dict[str, Any]
+
+
+def accepted(samples: Iterable[Sample], *, most: int) -> list[Sample]:
+    """What is right and came to an end: each text once, up to blanks, and at most `most` for a problem."""
+    return _some([sample for sample in samples if sample["strict"] and not sample["truncated"]], most)
+
+
+def unfiltered(samples: Iterable[Sample], *, most: int) -> list[Sample]:
+    """The same of all that came to an end, right or wrong."""
+    return _some([sample for sample in samples if not sample["truncated"]], most)
+
+
+def _some(samples: Iterable[Sample], most: int) -> list[Sample]:
+    by_problem: dict[int, dict[str, Sample]] = defaultdict(dict)
+    for sample in samples:
+        by_problem[sample["index"]].setdefault(" ".join(sample["completion"].split()), sample)
+    return [sample for texts in by_problem.values() for sample in islice(texts.values(), most)]
+
+
+def source(sample: Sample) -> str:
+    """Who wrote it and whether it is right: `tiny right`."""
+    return f"{sample['model']} {'right' if sample['strict'] else 'wrong'}"
+
+
+def paired(samples: Sequence[Sample], kinds: Iterable[tuple[str, str]], *, most: int) -> list[tuple[Sample, Sample]]:
+    """Pairs of different texts of one problem, for each (chosen, rejected) among the `kinds` of `source`; every kind at
+    most `most` times a problem. Texts that were cut off are left out."""
+    by_source: dict[tuple[int, str], list[Sample]] = defaultdict(list)
+    for sample in unfiltered(samples, most=len(samples)):
+        by_source[sample["index"], source(sample)].append(sample)
+    pairs = []
+    for index in dict.fromkeys(sample["index"] for sample in samples):
+        for kind in kinds:
+            sides = zip(*(by_source[index, side] for side in kind), strict=False)
+            pairs += islice((pair for pair in sides if pair[0]["completion"] != pair[1]["completion"]), most)
+    return pairs

@@ -1,0 +1,32 @@
+"""A reward model: the decoder with one linear map on the hidden state of a completion's last token."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxreason.models.config import ModelConfig
+from jaxreason.models.transformer import Transformer, run_completions, run_prompts
+from jaxreason.types import Params, Prompts
+
+
+def with_reward_head(key: Key[Array, ""], params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
+    """A language model's decoder and a head whose rewards are small at first, as `...ForSequenceClassification`."""
+    head = {"score": {"weight": jax.random.normal(key, (1, cfg.width)) / cfg.width}}
+    return {"model": params["model"], **head}, replace(cfg, reward=True)
+
+
+def rewards_of(
+    params: Params,
+    prompts: Prompts,
+    tokens: Int[Array, "P G T"],
+    mask: Bool[Array, "P G T"],
+    *,
+    model: Transformer,
+) -> Float[Array, "P G"]:
+    """One number for each completion, of at least one token; each prompt runs once."""
+    _, context = run_prompts(params, prompts, model=model)
+    hidden = run_completions(params, tokens, context, model=model)
+    last = jnp.take_along_axis(hidden, (mask.sum(axis=-1) - 1)[..., None, None], axis=2)[:, :, 0]
+    return jnp.einsum("PGD,D->PG", last.astype(jnp.float32), params["score"]["weight"][0])

@@ -1,0 +1,151 @@
+"""What an experiment that tunes a model on a task begins and ends with: how the model is asked, what is trained of it,
+its accuracy before and after, its run folder."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from jaxreason.evaluation import evaluate
+from jaxreason.models import SHIPPED, Transformer, fuse, load_model, save_folder, unfuse
+from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, save_lora
+from jaxreason.runs.cli import check_limits, choose
+from jaxreason.runs.conclude import conclude
+from jaxreason.runs.display import evaluate_sets
+from jaxreason.runs.folder import RunFolder
+from jaxreason.runs.train import Advance, train
+from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
+from jaxreason.tasks import Problem, load_task, messages
+from jaxreason.text import Document, answered, encode_answer, encode_prompt
+from jaxreason.training import EVALUATION, init_state, make_optimizer, supervised_update
+from jaxreason.types import Params
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+LIMITS = dict.fromkeys(("steps", "max_tokens", "eval_problems", "eval_samples", "save_every"), (1, inf))
+LIMITS |= dict.fromkeys(("shots", "warmup_updates", "lora_rank", "lora_alpha", "token_budget"), (0, inf))
+LIMITS |= {"temperature": (0, 1e3), "learning_rate": (1e-12, 1), "max_grad_norm": (1e-9, inf), "seed": (0, 2**32 - 1)}
+REAL = {"task": "gsm8k", "max_tokens": 160, "temperature": 0.7, "learning_rate": 2e-5, "eval_problems": 100}
+SMOKE = {"steps": 2, "max_tokens": 16, "eval_problems": 4}
+SETS = ("held-out", "new_stories")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The flags that experiments share; each adds its own."""
+
+    model: str = "tiny-base"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
+    task: str = "grade-school"  # gsm8k for models that do not ship; also svamp, mawps, math500, rg:NAME, a .jsonl file
+    data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
+    shots: int = 0  # worked examples before each question
+    steps: int = 100  # a finished run goes further with more
+    token_budget: int = 0  # ends the training once so many tokens have gone through updates; 0: steps alone do
+    seed: int = 0
+    out: str = ""  # folder of the run; empty: runs/EXPERIMENT/MODEL-TASK-SEED
+    smoke: bool = False  # shrink what no flag sets to a minute's work
+
+    learning_rate: float = 5e-4
+    warmup_updates: int = 5  # optimiser updates until the full learning rate; 0 for none
+    max_grad_norm: float = 1.0  # gradients of a larger global norm are scaled down to it
+    lora_rank: int = 0  # train adapters of this rank and nothing else; 0: train everything
+    lora_alpha: float = 0.0  # what the adapters' outputs are multiplied with, times the rank; 0: twice the rank
+    dtype: str = "float32"  # of activations and matmuls; parameters stay float32
+
+    max_tokens: int = 72  # longest completion
+    temperature: float = 1.0  # of everything that is sampled; 0: the most probable token
+    eval_problems: int = 500  # held-out problems before and after, of each held-out set
+    eval_samples: int = 1  # completions for each of them
+    save_every: int = 20  # steps between checkpoints
+    export: bool = False  # write the tuned model to OUT/model, and adapters to OUT/adapters
+
+
+def presets(cfg: Tuning) -> dict[str, Any]:
+    """The defaults of `Tuning` suit the models that ship with the package."""
+    return ({} if cfg.model in SHIPPED else REAL) | (SMOKE if cfg.smoke else {})
+
+
+class Study:
+    def __init__(self, cfg: Tuning, name: str, limits: Mapping[str, tuple[float, float]] | None = None):
+        check_limits(cfg, LIMITS | dict(limits or {}))
+        self.cfg, self.name, self.console = cfg, name, Console(highlight=False)
+        self.console.print(f"loading {cfg.model} and {cfg.task}")
+        self.config, params, self.tokenizer = load_model(cfg.model)
+        self.task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
+        self.held_out = {key: self.task.held_out[key][: cfg.eval_problems] for key in SETS if key in self.task.held_out}
+        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES))
+        self.policy = self.asked(self.model)
+        check_prompts(
+            self.policy, chain(self.task.train, *self.held_out.values()), max_tokens=cfg.max_tokens, config=self.config
+        )
+        self.base, self.lora = fuse(params), None
+        if cfg.lora_rank:
+            alpha = cfg.lora_alpha or 2.0 * cfg.lora_rank
+            self.lora = init_lora(jax.random.key(cfg.seed), params, rank=cfg.lora_rank, alpha=alpha)
+        self.frozen = self.lora and adaptable(self.base, self.lora)
+        self.optimizer = make_optimizer(
+            cfg.learning_rate, warmup_updates=cfg.warmup_updates, max_norm=cfg.max_grad_norm
+        )
+        place = f"{Path(cfg.model).resolve().name}-{self.task.name.replace(':', '-')}-{cfg.seed}" + "-smoke" * cfg.smoke
+        self.folder = RunFolder(Path(cfg.out or f"runs/{name}/{place}"), asdict(cfg))
+
+    def asked(self, model: Transformer) -> Policy:
+        """How a model with this tokenizer answers the task's problems."""
+        cfg = self.cfg
+        sample = sampler(model, self.tokenizer, Sampling(cfg.temperature), max_tokens=cfg.max_tokens)
+        return Policy(self.encode, sample, self.tokenizer)
+
+    def encode(self, problem: Problem) -> list[int]:
+        return encode_prompt(self.tokenizer, messages(self.task, problem, self.cfg.shots))
+
+    def lesson(self, problem: Problem, completion: str) -> Document:
+        """The problem as it is asked, and an answer to be learned."""
+        answer = encode_answer(self.tokenizer, messages(self.task, problem, self.cfg.shots), completion)
+        return answered(self.encode(problem), answer, f"{self.task.name} problem {problem.index}")
+
+    def lessons(self, samples: Sequence[dict[str, Any]]) -> list[Document]:
+        """Sampled answers to training problems (`Evaluation.samples`), to be learned."""
+        problems = {problem.index: problem for problem in self.task.train}
+        return [self.lesson(problems[sample["index"]], sample["completion"]) for sample in samples]
+
+    def updates(self, loss: Callable, *given: Any, micro_batches: int = 1) -> Callable:
+        """The jitted `supervised_update` on `loss(params, batch, *given)`; donates the state."""
+        update = partial(supervised_update, loss=loss, optimizer=self.optimizer, micro_batches=micro_batches)
+        update = jax.jit(update, donate_argnums=0)
+        return lambda state, batch: update(state, batch, *given, frozen=self.frozen)
+
+    def run(self, advance: Advance) -> dict[str, Any]:
+        """Measures, trains along `advance`, measures again; writes everything and returns the summary."""
+        before = self.folder.remember("before.json", lambda: self.measure(self.base, "before"))
+        trained = self.train(jax.tree.map(jnp.copy, self.base) if self.lora is None else self.lora.adapters, advance)
+        if self.cfg.export:
+            self.export(trained)
+        after = self.measure(overlay(self.frozen, trained), "after")
+        title = f"{self.name}: {self.cfg.model} on {self.cfg.task}"
+        return conclude(self.folder, before, after, title=title, console=self.console)
+
+    def train(self, params: Params, advance: Advance) -> Params:
+        """`params`, which are taken over, after the last step."""
+        cfg, state = self.cfg, init_state(params, self.optimizer, self.cfg.seed)
+        how = {"steps": cfg.steps, "save_every": cfg.save_every, "token_budget": cfg.token_budget}
+        return train(state, advance, **how, folder=self.folder, console=self.console, title=self.name).params
+
+    def measure(self, params: Params, label: str) -> dict[str, dict[str, Any]]:
+        key = jax.random.fold_in(jax.random.key(self.cfg.seed), EVALUATION)
+        measure = partial(evaluate, policy=self.policy, groups=self.cfg.eval_samples, key=key)
+        return evaluate_sets(params, self.held_out, measure, self.console, label)
+
+    def export(self, trained: Params) -> None:
+        if self.lora is not None:
+            save_lora(self.folder.path / "adapters", Lora(trained, self.lora.scale), base=self.cfg.model)
+        save_folder(self.folder.path / "model", self.merged(trained), self.config, self.tokenizer)
+
+    def merged(self, trained: Params) -> Params:
+        """What was trained as plain parameters."""
+        return trained if self.lora is None else merge(unfuse(self.base, self.config), Lora(trained, self.lora.scale))

@@ -1,0 +1,120 @@
+"""Learning from a teacher: its whole distribution on given texts, or its opinion of what the student says."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxreason.models.lora import overlay
+from jaxreason.models.scoring import Divergence, Scores, Top, compare_packed, compare_top
+from jaxreason.models.transformer import Transformer, run_packed
+from jaxreason.objectives.aggregate import token_mean
+from jaxreason.sampling.rollout import Policy, pad_prompts
+from jaxreason.tasks import Problem
+from jaxreason.text.packing import Document, answered
+from jaxreason.training.loop import Update, next_problems
+from jaxreason.training.state import TrainState
+from jaxreason.training.steps import Batch, Metrics, Statistics
+from jaxreason.training.supervised import Texts
+from jaxreason.types import Params
+
+
+def teacher_loss(
+    params: Params,
+    batch: Texts,
+    teacher: Params,
+    *,
+    model: Transformer,
+    teacher_model: Transformer,
+    divergence: Divergence,
+    temperature: float = 1.0,
+) -> tuple[Float[Array, ""], Statistics]:
+    """mean_t D(teacher(. | text before t), student(. | text before t)), over the learned tokens and all of V.
+
+    At a temperature other than 1 the gradient shrinks with its square (Hinton et al., arXiv 1503.02531, section 2); it
+    is not multiplied back.
+    """
+    how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
+    return _mean(compare_packed(params, teacher, batch.packed, **how), batch)
+
+
+class StoredTexts(NamedTuple):
+    texts: Texts
+    top: Top
+    """Of every token; anything where nothing is learned."""
+
+
+def stored_loss(
+    params: Params, batch: StoredTexts, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
+) -> tuple[Float[Array, ""], Statistics]:
+    """`teacher_loss` from the teacher's most probable tokens, as they were stored (see `compare_top`)."""
+    (packed, _), top = batch.texts, Top(*(x[:, 1:] for x in batch.top))
+    hidden = run_packed(params, packed.tokens[:, :-1], packed.segments[:, :-1], model=model)
+    how = {"model": model, "divergence": divergence, "temperature": temperature}
+    values = compare_top(params, hidden, top, packed.mask[:, 1:], **how)
+    return _mean(jnp.pad(values, [(0, 0), (1, 0)]), batch.texts)
+
+
+def _mean(values: Float[Array, "P T"], batch: Texts) -> tuple[Float[Array, ""], Statistics]:
+    loss = jnp.sum(batch.weights * values)
+    return loss, jax.lax.stop_gradient(Statistics({"loss": loss}, {}))
+
+
+def own_words(
+    state: TrainState, problems: Sequence[Problem], *, prompts_per_step: int, policy: Policy, frozen: Params = None
+) -> Iterator[Document]:
+    """What the student now answers to the next problems, to be learned from the teacher (`teacher_loss`): GKD, Agarwal
+    et al., arXiv 2306.13649, with all texts the student's. No gradient flows through the writing."""
+    chosen, keys = next_problems(state, problems, prompts_per_step, 1)
+    prompts = [policy.encode(problem) for problem in chosen]
+    rollouts = policy.sample(overlay(frozen, state.params), pad_prompts(prompts), keys=keys)
+    tokens, mask = (np.asarray(x)[:, 0] for x in (rollouts.tokens, rollouts.mask))
+    return (answered(prompt, row[real].tolist()) for prompt, row, real in zip(prompts, tokens, mask, strict=True))
+
+
+def on_policy_steps(
+    state: TrainState,
+    problems: Sequence[Problem],
+    *,
+    steps: int,
+    prompts_per_step: int,
+    groups: int,
+    policy: Policy,
+    teacher: Callable[..., Scores],
+    update: Update,
+    frozen: Params = None,
+) -> Iterator[tuple[TrainState, Metrics]]:
+    """Steps `state.step` to `steps`: the student writes, the teacher scores each of its tokens.
+
+    The advantage of a token is log p_T - log p_S, so that the expected gradient of a token is that of its reverse KL
+    (on-policy distillation, Lu et al. 2025, https://thinkingmachines.ai/blog/on-policy-distillation). `teacher` is
+    `score_completions` of the teacher; `reverse_kl` is the mean over the sampled tokens.
+    """
+    for _ in range(int(state.step), steps):
+        begin = time.perf_counter()
+        chosen, keys = next_problems(state, problems, prompts_per_step, groups)
+        prompts = pad_prompts([policy.encode(problem) for problem in chosen])
+        rollouts = policy.sample(overlay(frozen, state.params), prompts, keys=keys)
+        sampled = time.perf_counter()
+        mask = np.asarray(rollouts.mask)
+        told = np.where(mask, teacher(rollouts.prompts, rollouts.tokens, rollouts.mask).logps - rollouts.logps, 0.0)
+        weights = token_mean(jnp.asarray(mask))
+        state, metrics = update(state, Batch(rollouts, told, weights, np.zeros_like(told)))
+        state = state._replace(step=state.step + 1, position=state.position + prompts_per_step)
+        metrics = {name: float(value) for name, value in metrics.items()}
+        yield (
+            state,
+            {
+                **metrics,
+                "reverse_kl": float(-told.sum() / mask.sum()),
+                "length_mean": float(mask.sum(axis=-1).mean()),
+                "tokens": int(mask.sum()),
+                "tokens_read": int(mask.sum() + prompts.mask.sum()),
+                "seconds_sampling": sampled - begin,
+                "seconds_update": time.perf_counter() - sampled,
+            },
+        )

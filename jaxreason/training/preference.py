@@ -1,0 +1,157 @@
+"""Learning from pairs of completions, one chosen and one rejected: policies, and reward models."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxreason.models.reward_model import rewards_of
+from jaxreason.models.scoring import score_completions
+from jaxreason.models.transformer import Transformer
+from jaxreason.objectives.preference import Preference, bradley_terry, dpo
+from jaxreason.rewards.grading import Reward, grade
+from jaxreason.sampling.rollout import Policy, bucket, pad_prompts, texts
+from jaxreason.tasks import Problem
+from jaxreason.text.lessons import Pair
+from jaxreason.training.loop import data_order, next_problems
+from jaxreason.training.state import TrainState
+from jaxreason.training.steps import Metrics, Statistics
+from jaxreason.types import Params, Rollouts
+
+
+class Pairs(NamedTuple):
+    completions: Rollouts
+    """Two for each prompt: the chosen, then the rejected one."""
+    reference_logps: Float[Array, "P 2"]
+    """Of whole completions, under the model before tuning."""
+    weights: Float[Array, "P"]
+    """1 / number of pairs of the whole batch; 0 where there is nothing to choose."""
+
+
+def verified_pairs(
+    rollouts: Rollouts, rewards: Float[Array | np.ndarray, "P G"], reference_logps: Float[Array, "P G"]
+) -> Pairs:
+    """The best and the worst completion of every prompt; a prompt whose completions all earned the same weighs 0."""
+    rewards = jnp.asarray(rewards)
+    best, worst = jnp.argmax(rewards, axis=1), jnp.argmin(rewards, axis=1)
+    members = jnp.stack([best, worst], axis=1)
+    prompt = jnp.arange(len(rewards))[:, None]
+    completions = rollouts._replace(
+        **{name: getattr(rollouts, name)[prompt, members] for name in ("tokens", "mask", "logps", "truncated")}
+    )
+    differ = best != worst
+    return Pairs(completions, reference_logps[prompt, members], differ / jnp.maximum(differ.sum(), 1))
+
+
+def given_pairs(pairs: Sequence[Pair], reference_logps: Float[np.ndarray, "P 2"] | None = None) -> Pairs:
+    """Pairs from elsewhere as a batch, padded to a bucket; a reward model needs no `reference_logps`."""
+    prompts = pad_prompts([pair.prompt for pair in pairs])
+    lengths = np.array([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
+    mask = np.arange(bucket(int(lengths.max()))) < lengths[..., None]
+    tokens = np.zeros(mask.shape, np.int32)
+    tokens[mask] = [token for pair in pairs for side in (pair.chosen, pair.rejected) for token in side]
+    rollouts = Rollouts(prompts, tokens, mask, np.zeros(mask.shape, np.float32), np.zeros(lengths.shape, bool))
+    if reference_logps is None:
+        reference_logps = np.zeros(lengths.shape, np.float32)
+    return Pairs(rollouts, reference_logps, np.full(len(pairs), 1 / len(pairs), np.float32))
+
+
+def completion_logps(params: Params, completions: Rollouts, *, model: Transformer) -> Float[Array, "P G"]:
+    """Log-probability of every completion as a whole."""
+    prompts, tokens, mask, *_ = completions
+    return score_completions(params, prompts, tokens, mask, model=model).logps.sum(axis=-1)
+
+
+def pair_loss(
+    params: Params, pairs: Pairs, *, model: Transformer, preference: Preference = dpo
+) -> tuple[Float[Array, ""], Statistics]:
+    """The mean of `preference` over the pairs."""
+    logps = completion_logps(params, pairs.completions, model=model)
+    loss, rewards = preference(logps, pairs.reference_logps, pairs.completions.lengths)
+    return _mean_over_pairs(loss, rewards, pairs)
+
+
+def reward_loss(params: Params, pairs: Pairs, *, model: Transformer) -> tuple[Float[Array, ""], Statistics]:
+    """The mean of `bradley_terry` over the pairs, of a model with a reward head."""
+    prompts, tokens, mask, *_ = pairs.completions
+    rewards = rewards_of(params, prompts, tokens, mask, model=model)
+    return _mean_over_pairs(bradley_terry(rewards), rewards, pairs)
+
+
+def _mean_over_pairs(
+    loss: Float[Array, "P"], rewards: Float[Array, "P 2"], pairs: Pairs
+) -> tuple[Float[Array, ""], Statistics]:
+    chosen, rejected = rewards.T
+    means = {"loss": loss, "reward_chosen": chosen, "reward_rejected": rejected}
+    means |= {"margin": chosen - rejected, "accuracy": chosen > rejected}
+    sums = {name: jnp.sum(pairs.weights * values) for name, values in means.items()}
+    return sums["loss"], jax.lax.stop_gradient(Statistics(sums, {}))
+
+
+PairUpdate = Callable[[TrainState, Pairs], tuple[TrainState, Metrics]]
+
+
+def pair_steps(
+    state: TrainState,
+    pairs: Sequence[Pair],
+    *,
+    steps: int,
+    pairs_per_step: int,
+    update: PairUpdate,
+    reference_logps: Float[np.ndarray, "N 2"] | None = None,
+) -> Iterator[tuple[TrainState, Metrics]]:
+    """Steps `state.step` to `steps` on given pairs, in another order every epoch."""
+    while int(state.step) < steps:
+        begin = time.perf_counter()
+        chosen = list(islice(data_order(state, len(pairs)), pairs_per_step))
+        known = None if reference_logps is None else reference_logps[chosen]
+        batch = given_pairs([pairs[i] for i in chosen], known)
+        state, metrics = update(state, batch)
+        state = state._replace(position=state.position + pairs_per_step)
+        metrics = {name: float(value) for name, value in metrics.items()}
+        counts = {"tokens": int(batch.completions.mask.sum())}
+        counts["tokens_read"] = counts["tokens"] + int(batch.completions.prompts.mask.sum())
+        yield state, {**metrics, **counts, "seconds_update": time.perf_counter() - begin}
+
+
+def score_pairs(
+    params: Params, pairs: Sequence[Pair], *, pairs_per_step: int, score: Callable[[Params, Rollouts], Array]
+) -> Float[np.ndarray, "N 2"]:
+    """`score`, the jitted `completion_logps`, of both sides of every pair, some at a time."""
+    parts = [
+        np.asarray(score(params, given_pairs(pairs[i : i + pairs_per_step]).completions))
+        for i in range(0, len(pairs), pairs_per_step)
+    ]
+    return np.concatenate(parts)
+
+
+def preference_steps(
+    state: TrainState,
+    problems: Sequence[Problem],
+    *,
+    steps: int,
+    prompts_per_step: int,
+    groups: int,
+    reference: Params,
+    policy: Policy,
+    reward: Reward,
+    score: Callable[[Params, Rollouts], Float[Array, "P G"]],
+    update: PairUpdate,
+) -> Iterator[tuple[TrainState, Metrics]]:
+    """Steps `state.step` to `steps` of preferring what a verifier accepts to what it rejects.
+
+    The `reference` model writes `groups` completions of each prompt and gives the reference log-probabilities; `score`
+    is the jitted `completion_logps`.
+    """
+    while int(state.step) < steps:
+        chosen, keys = next_problems(state, problems, prompts_per_step, groups)
+        rollouts = policy.sample(reference, pad_prompts([policy.encode(problem) for problem in chosen]), keys=keys)
+        rewards = grade(texts(rollouts, policy.tokenizer), chosen, reward)
+        state, metrics = update(state, verified_pairs(rollouts, rewards, score(reference, rollouts)))
+        state = state._replace(position=state.position + prompts_per_step)
+        yield state, metrics
