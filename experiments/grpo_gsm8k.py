@@ -21,9 +21,23 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from jaxreason.evaluation import evaluate
-from jaxreason.models import SHIPPED, Transformer, fuse, load_model, save_folder, score_completions
+from jaxreason.models import (
+    SHIPPED,
+    Lora,
+    Transformer,
+    adaptable,
+    fuse,
+    init_lora,
+    load_model,
+    merge,
+    overlay,
+    save_folder,
+    save_lora,
+    score_completions,
+)
 from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import numbers
+from jaxreason.rewards.learned import LearnedReward
 from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import (
     RunFolder,
@@ -35,8 +49,8 @@ from jaxreason.runs import (
     show_progress,
 )
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
-from jaxreason.tasks import load_task, messages, set_aside
-from jaxreason.text import encode_prompt
+from jaxreason.tasks import Problem, load_task, messages, set_aside
+from jaxreason.text import Tokenizer, encode_prompt
 from jaxreason.training import EVALUATION, Checkpoints, grpo_steps, init_state, make_optimizer, updater
 
 ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
@@ -45,7 +59,8 @@ REWARDS = GRADERS | {"symbolic": MathGrader}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 COUNTS = ("steps", "prompts_per_step", "max_tokens", "inner_updates", "save_every")
 LIMITS = dict.fromkeys((*COUNTS, "eval_problems", "eval_samples"), (1, inf))
-LIMITS |= dict.fromkeys(("shots", "top_k", "warmup_updates", "kl_weight", "eval_every"), (0, inf))
+LIMITS |= dict.fromkeys(("shots", "top_k", "warmup_updates", "lora_rank", "lora_alpha"), (0, inf))
+LIMITS |= dict.fromkeys(("kl_weight", "eval_every"), (0, inf))
 LIMITS |= {
     "groups": (2, inf),
     "temperature": (1e-3, 1e3),
@@ -77,7 +92,7 @@ class Config:
     smoke: bool = False  # shrink what no flag sets to a minute's work
 
     algorithm: str = "grpo"  # grpo, dr_grpo or dapo
-    reward: str = "lenient"  # the last number counts where no answer is marked; strict: it must be; symbolic: LaTeX
+    reward: str = "lenient"  # the last number counts if no answer is marked; strict, symbolic, a reward model's folder
     prompts_per_step: int = 32
     groups: int = 8  # completions per prompt: an advantage compares them, so at least 2
     max_tokens: int = 72  # longest completion
@@ -88,6 +103,8 @@ class Config:
     learning_rate: float = 1e-4  # millions of parameters bear more than the 1e-6 usual for billions
     warmup_updates: int = 5  # optimiser updates until the full learning rate; 0 for none
     max_grad_norm: float = 1.0  # gradients of a larger global norm are scaled down to it
+    lora_rank: int = 0  # train adapters of this rank and nothing else; 0: train everything
+    lora_alpha: float = 0.0  # what the adapters' outputs are multiplied with, times the rank; 0: twice the rank
     kl_weight: float = 0.1  # weight of the KL to the initial model; 0 keeps no copy of it
     inner_updates: int = 1  # optimiser steps on each batch of rollouts
     update_memory: float = 0.075  # GB for activations, about: how many prompts go through an update at a time
@@ -109,18 +126,31 @@ def presets(cfg: Config) -> dict:
 def run(cfg: Config) -> dict:
     console = Console(highlight=False)
     algorithm = replace(choose("algorithm", cfg.algorithm, ALGORITHMS), kl_weight=cfg.kl_weight)
-    reward = choose("reward", cfg.reward, REWARDS)
-    if reward is MathGrader:
-        reward = MathGrader()
-    graders = GRADERS | {cfg.reward: reward}
     dtype = choose("dtype", cfg.dtype, DTYPES)
     check_limits(cfg, LIMITS)
     console.print(f"loading {cfg.model} and {cfg.task}")
     config, params, tokenizer = load_model(cfg.model)
-    params = fuse(params)  # the layout that trains and samples fastest; --export writes the published one
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     validation, train = set_aside(task, cfg.eval_problems if cfg.eval_every else 0, at_least=cfg.prompts_per_step)
     held_out = {name: task.held_out[name][: cfg.eval_problems] for name in SETS if name in task.held_out}
+
+    def encode(problem: Problem, tokenizer: Tokenizer = tokenizer) -> list[int]:
+        return encode_prompt(tokenizer, messages(task, problem, cfg.shots))
+
+    if Path(cfg.reward).is_dir():
+        judge = load_model(cfg.reward, reward=True)
+        reward, graders = LearnedReward(*judge, partial(encode, tokenizer=judge.tokenizer)), GRADERS
+    else:
+        reward = choose("reward", cfg.reward, REWARDS)
+        reward = MathGrader() if reward is MathGrader else reward
+        graders = GRADERS | {cfg.reward: reward}
+
+    # What is trained: everything, or adapters that lie over the frozen parameters.
+    base, lora = fuse(params), None  # the layout that trains and samples fastest; --export writes the published one
+    if cfg.lora_rank:
+        alpha = cfg.lora_alpha or 2.0 * cfg.lora_rank
+        lora = init_lora(jax.random.key(cfg.seed), params, rank=cfg.lora_rank, alpha=alpha)
+    trained, frozen = (base, None) if lora is None else (lora.adapters, adaptable(base, lora))
 
     # What is compiled: the sampler, the update and, with a KL term, the scores of the initial model.
     model = Transformer(config, dtype, cfg.remat)
@@ -133,22 +163,23 @@ def run(cfg: Config) -> dict:
         optimizer=optimizer,
         temperature=cfg.temperature,
         memory=cfg.update_memory * 1e9,
+        frozen=frozen,
     )
     reference = None
-    if cfg.kl_weight:  # scores of a copy of the initial parameters: the update takes over the originals
+    if cfg.kl_weight:  # scores of the initial parameters: of a copy, where the update takes over the originals
         score = jax.jit(partial(score_completions, model=model, temperature=cfg.temperature))
-        reference = partial(score, jax.tree.map(jnp.copy, params))
+        reference = partial(score, jax.tree.map(jnp.copy, base) if lora is None else base)
 
-    policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
+    policy = Policy(encode, sample, tokenizer)
     check_prompts(policy, chain(task.train, *held_out.values()), max_tokens=cfg.max_tokens, config=config)
     key = jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
     measure = partial(evaluate, policy=policy, groups=cfg.eval_samples, key=key, graders=graders)
 
     name = f"{Path(cfg.model).resolve().name}-{task.name.replace(':', '-')}-{cfg.seed}" + "-smoke" * cfg.smoke
     folder = RunFolder(Path(cfg.out or f"runs/grpo_gsm8k/{name}"), asdict(cfg))
-    before = folder.remember("before.json", lambda: evaluate_sets(params, held_out, measure, console, "before"))
+    before = folder.remember("before.json", lambda: evaluate_sets(base, held_out, measure, console, "before"))
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
-        state = checkpoints.restore_or(init_state(params, optimizer, cfg.seed))
+        state = checkpoints.restore_or(init_state(trained, optimizer, cfg.seed))
         folder.resume(int(state.step))
         sizes = {"steps": cfg.steps, "prompts_per_step": cfg.prompts_per_step, "groups": cfg.groups}
         steps = grpo_steps(
@@ -162,11 +193,12 @@ def run(cfg: Config) -> dict:
             update=update,
             inner_updates=cfg.inner_updates,
             reference=reference,
+            frozen=frozen,
         )
         for state, metrics, samples in show_progress(steps, int(state.step), cfg.steps, console):  # noqa: B020
             score = None
             if cfg.eval_every and metrics["step"] % cfg.eval_every == 0:
-                validated = measure(state.params, validation).summary
+                validated = measure(overlay(frozen, state.params), validation).summary
                 metrics |= {f"validation_{name}": value for name, value in validated.items()}
                 score = validated["lenient_pass@1"]
             folder.log(metrics, samples)
@@ -174,8 +206,11 @@ def run(cfg: Config) -> dict:
                 checkpoints.save(state, score=score)
 
     if cfg.export:
-        save_folder(folder.path / "model", state.params, config, tokenizer)
-    after = evaluate_sets(state.params, held_out, measure, console, "after")
+        if lora is not None:
+            save_lora(folder.path / "adapters", Lora(state.params, lora.scale), base=cfg.model)
+        whole = state.params if lora is None else merge(params, Lora(state.params, lora.scale))
+        save_folder(folder.path / "model", whole, config, tokenizer)
+    after = evaluate_sets(overlay(frozen, state.params), held_out, measure, console, "after")
     folder.close()
     summary = conclude(folder, before, after, title=f"GRPO: {cfg.model} on {cfg.task}", console=console)
     if cfg.model in SHIPPED:

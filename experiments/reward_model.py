@@ -1,0 +1,95 @@
+"""Can a model learn to tell right from wrong answers, and is it a reward?
+
+    python experiments/reward_model.py
+    python experiments/grpo_gsm8k.py --reward runs/reward_model/tiny-grade-school-0/model
+
+The `--writers` answer training problems, the verifier sorts the answers, and a head on the model's last hidden state
+learns to prefer right ones (Bradley-Terry; Ouyang et al., arXiv 2203.02155). Measured on pairs of held-out problems:
+how often the right answer has the higher reward. OUT/model is a classifier of one label that `transformers` loads, and
+a `--reward` of the GRPO experiment, where the verifier's opinion is logged beside it. A minute or two on two CPU cores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from dpo import counted, write_pairs
+
+from jaxreason.evaluation import mean_with_se, plot_training
+from jaxreason.models import Transformer, overlay, rewards_of, save_folder, with_reward_head
+from jaxreason.runs import Study, Tuning, main, presets, write_json
+from jaxreason.tasks import Problem
+from jaxreason.text import Pair, read_pairs
+from jaxreason.training import pair_steps, reward_loss, score_pairs
+from jaxreason.types import Params
+
+
+@dataclass(frozen=True)
+class Config(Tuning):
+    model: str = "tiny"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
+    steps: int = 150
+    learning_rate: float = 2e-4
+    pairs: str = ""  # JSONL of prompt, chosen and rejected; empty: the writers' answers
+    writers: str = ""  # models whose answers are paired, with commas between; empty: --model
+    kinds: str = ""  # 'WRITER right>WRITER wrong', several with commas between; empty: --model's own
+    problems: int = 2000  # training problems that each writer answers
+    samples: int = 4  # answers to each
+    keep: int = 2  # pairs of each kind, at most, of each problem
+    pairs_per_step: int = 32
+
+
+LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
+SMOKE = {"problems": 16, "samples": 4, "pairs_per_step": 4, "eval_problems": 16}
+
+
+def run(cfg: Config) -> dict:
+    study = Study(cfg, "reward_model", LIMITS)
+    folder, console = study.folder, study.console
+    pairs = verified(cfg, study, study.task.train[: cfg.problems], Path(cfg.pairs or folder.path / "pairs.jsonl"))
+    unseen = verified(cfg, study, study.task.test[: cfg.eval_problems], folder.path / "held_out_pairs.jsonl")
+    head, config = with_reward_head(jax.random.key(cfg.seed), study.base, study.config)
+    initial = head if study.lora is None else study.lora.adapters | {"score": head["score"]}
+    model = Transformer(config, study.model.dtype)
+    measure = partial(ranked_right, model=model, pairs=unseen, pairs_per_step=cfg.pairs_per_step)
+    before = folder.remember("before.json", lambda: measure(overlay(study.frozen, initial)))
+    update = study.updates(partial(reward_loss, model=model))
+    sizes = {"steps": cfg.steps, "pairs_per_step": cfg.pairs_per_step}
+    advance = partial(pair_steps, pairs=pairs, update=update, **sizes)
+    trained = study.train(jax.tree.map(jnp.copy, initial), advance)
+    after = measure(overlay(study.frozen, trained))
+    params = study.merged(trained) | {"score": trained["score"]}
+    save_folder(folder.path / "model", {name: params[name] for name in ("model", "score")}, config, study.tokenizer)
+    history = folder.metrics()
+    plot_training(history, folder.path / "training.png", title=f"reward model: {cfg.model} on {cfg.task}")
+    summary = {"before": before, "after": after, "tokens": sum(row["tokens"] for row in history)}
+    summary["wall_seconds"] = sum(row["seconds_update"] for row in history)
+    write_json(folder.path / "summary.json", summary)
+    for label, done in (("before", before), ("after", after)):
+        console.print(f"{label}: {done['accuracy']:.1%} ± {done['se']:.1%} of {done['n']} held-out pairs ranked right")
+    console.print(f"the reward model: {folder.path / 'model'}")
+    return summary
+
+
+def verified(cfg: Config, study: Study, problems: Sequence[Problem], file: Path) -> list[Pair]:
+    """The pairs in `file`, which are written there first where it is not."""
+    if not file.exists() and str(file) != cfg.pairs:
+        write_pairs(cfg, study, problems, file)
+    pairs = read_pairs(file, study.tokenizer)
+    study.console.print(f"{len(pairs)} pairs: {counted(pairs)}")
+    return pairs
+
+
+def ranked_right(params: Params, *, model: Transformer, pairs: list[Pair], pairs_per_step: int) -> dict[str, float]:
+    """How often the chosen side of a pair has the higher reward."""
+    score = jax.jit(lambda params, completions: rewards_of(params, *completions[:3], model=model))
+    rewards = score_pairs(params, pairs, pairs_per_step=pairs_per_step, score=score)
+    accuracy, error = mean_with_se((rewards[:, :1] > rewards[:, 1:]).astype(float))
+    return {"accuracy": accuracy, "se": error, "n": len(pairs), "margin": float((rewards[:, 0] - rewards[:, 1]).mean())}
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, lambda cfg: presets(cfg) | (SMOKE if cfg.smoke else {}))
