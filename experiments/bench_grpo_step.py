@@ -3,7 +3,7 @@
     python experiments/bench_grpo_step.py
     python experiments/bench_grpo_step.py --prompt-tokens 800
 
-Same weights, prompts, lengths, optimiser and precision, in turns within one process: sampling, advantages and update.
+Same weights, prompts, lengths, optimiser and precision, in turns, each in its own process: sampling and update.
 No completion ends early, and both get the same rewards. Long prompts are worked examples before the question. A peer
 that is not installed is named.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from contenders import grpo_step, prompts_of, trl_step
+from contenders import our_grpo_step, prompts_of, trl_step
 from rich.console import Console
 
 from jaxreason.errors import InputError
@@ -55,10 +55,9 @@ def run(cfg: Config) -> dict:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
-        contenders = {"jaxreason": grpo_step(config, params, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)}
-        del params  # the step has its own, in another layout
+        ours = partial(our_grpo_step, folder, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)
         trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1, rows=cfg.trl_rows)
-        contenders |= ready({"trl": trl}, console)
+        contenders = ready({"jaxreason": ours, "trl": trl}, console)
         return contest(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from contenders import grpo_step, prompts_of, trl_step
+from contenders import our_grpo_step, prompts_of, trl_step
 
 from jaxreason.models import load_model, save_folder
 from jaxreason.runs import check_limits, main, write_json
@@ -42,11 +42,13 @@ class Config:
 
 def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
-    figures = {"config": asdict(cfg), "jaxreason": alone(ours, cfg)}
-    if cfg.trl:
-        with TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "model"
-            figures["trl"] = alone(trl, cfg, folder, alone(save, cfg, folder))
+    figures = {"config": asdict(cfg)}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        prompts, ids = alone(save, cfg, folder)
+        figures["jaxreason"] = alone(ours, cfg, folder, ids)
+        if cfg.trl:
+            figures["trl"] = alone(trl, cfg, folder, prompts)
     for name, figure in list(figures.items())[1:]:
         print(f"{name:<12} loaded {figure['loaded_gb']:6.2f} GB, at its peak {figure['peak_gb']:6.2f} GB")
     print(json.dumps(figures))
@@ -61,18 +63,15 @@ def alone(function, *args):
         return pool.submit(function, *args).result()
 
 
-def ours(cfg: Config) -> dict[str, float]:
-    config, params, tokenizer = load_model(cfg.model)
-    ids = [tokenizer.encode(prompt) for prompt in prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)]
-    step = grpo_step(config, params, ids, rewards(cfg), tokens=cfg.tokens, memory=cfg.memory * 1e9)
-    del params
-    return two_steps(step)
-
-
-def save(cfg: Config, folder: Path) -> list[str]:
+def save(cfg: Config, folder: Path) -> tuple[list[str], list[list[int]]]:
     config, params, tokenizer = load_model(cfg.model)
     save_folder(folder, params, config, tokenizer)
-    return prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
+    prompts = prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
+    return prompts, [tokenizer.encode(prompt) for prompt in prompts]
+
+
+def ours(cfg: Config, folder: Path, ids: list[list[int]]) -> dict[str, float]:
+    return two_steps(our_grpo_step(folder, ids, rewards(cfg), tokens=cfg.tokens, memory=cfg.memory * 1e9))
 
 
 def trl(cfg: Config, folder: Path, prompts: list[str]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import jax
 import jax.numpy as jnp
 import numpy as np
-from contenders import transformers_generate, tunix_sampler
+from contenders import our_sampler, transformers_generate, tunix_sampler
 from rich.console import Console
 
 from jaxreason.models import Transformer, fuse, load_model, save_folder
@@ -61,17 +61,17 @@ def run(cfg: Config) -> dict:
     if cfg.uneven:
         contenders, work = uneven(cfg, TransformerDecoder(model), params, ids, keys, console)
         return contest(contenders, cfg, console, work=work, unit="tokens/s")
-    ours = Sampler(TransformerDecoder(model), Sampling(), max_tokens=cfg.tokens, stop_ids=())
     sizes = {"groups": cfg.groups, "tokens": cfg.tokens}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
-        peers = {
+        contenders = {
+            "jaxreason": partial(our_sampler, folder, ids, **sizes),
             "transformers": partial(transformers_generate, folder, ids, **sizes),
             "tunix": partial(tunix_sampler, folder, config, ids, **sizes),
         }
-        contenders = {"jaxreason": partial(ours, params, pad_prompts(ids), keys=keys), **ready(peers, console)}
-    return contest(contenders, cfg, console, work=cfg.prompts * cfg.groups * cfg.tokens, unit="tokens/s")
+        calls = ready(contenders, console)
+    return contest(calls, cfg, console, work=cfg.prompts * cfg.groups * cfg.tokens, unit="tokens/s")
 
 
 # --- against itself ---

@@ -5,19 +5,19 @@ A peer raises `ImportError` where it is not installed, or does not have the mode
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.models import ModelConfig, Transformer, fuse
+from jaxreason.models import ModelConfig, Transformer, fuse, load_folder
 from jaxreason.objectives import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
 from jaxreason.tasks import load_task
 from jaxreason.text import Tokenizer
 from jaxreason.training import init_state, make_optimizer, prepare, updater
-from jaxreason.types import Params
 
 
 def transformers_generate(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
@@ -105,10 +105,19 @@ def prompts_of(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
     return prompts
 
 
-def grpo_step(
-    config: ModelConfig, params: Params, ids: list[list[int]], rewards: np.ndarray, *, tokens: int, memory: float
+def our_sampler(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
+    """Samples `groups` completions of exactly `tokens` tokens for every prompt."""
+    config, params, _ = load_folder(folder)
+    sample = Sampler(TransformerDecoder(Transformer(config)), Sampling(), max_tokens=tokens, stop_ids=())
+    keys = row_keys(jax.random.key(0), np.arange(len(ids)), groups)
+    return partial(sample, fuse(params), pad_prompts(ids), keys=keys)
+
+
+def our_grpo_step(
+    folder: Path, ids: list[list[int]], rewards: np.ndarray, *, tokens: int, memory: float
 ) -> Callable[[], None]:
     """One step of ours, the update in parts of at most `memory` bytes of activations."""
+    config, params, _ = load_folder(folder)
     model, optimizer = Transformer(config), make_optimizer(1e-6)
     sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=tokens, stop_ids=())
     update = updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)

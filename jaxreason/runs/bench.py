@@ -1,11 +1,13 @@
-"""Side-by-side timing: the contenders take turns in one process, so that what slows the machine slows them all."""
+"""Side-by-side timing: the contenders take turns, so that what slows the machine slows them all."""
 
 import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,45 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from jaxreason.runs.cli import remember_compiled
 from jaxreason.runs.folder import write_json
 
 Call = Callable[[], Any]
 """Does the whole work once, and returns when it is done."""
 
 
-def ready(peers: dict[str, Callable[[], Call]], console: Console) -> dict[str, Call]:
-    """The peers that can be had; the others are named."""
+class Apart:
+    """A contender in a process of its own: none lives with another's threads, or touches what it gave back of memory.
+
+    `prepare`, a function that can be pickled, returns the call that is to be timed.
+    """
+
+    def __init__(self, prepare: Callable[[], Call]):
+        self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._process.submit(_prepare, prepare).result()
+
+    def __call__(self) -> None:
+        self._process.submit(_call).result()
+
+
+_prepared: list[Call] = []
+
+
+def _prepare(prepare: Callable[[], Call]) -> None:
+    remember_compiled()
+    _prepared.append(prepare())
+
+
+def _call() -> None:
+    _prepared[0]()
+
+
+def ready(contenders: dict[str, Callable[[], Call]], console: Console) -> dict[str, Call]:
+    """Each contender `Apart`; peers that cannot be had are named."""
     calls = {}
-    for name, prepare in peers.items():
+    for name, prepare in contenders.items():
         try:
-            calls[name] = prepare()
+            calls[name] = Apart(prepare)
         except ImportError as error:
             console.print(f"{name} is absent: {error}")
     return calls
