@@ -8,8 +8,6 @@ and update. Each contender has a process of its own. TRL only if asked for: it m
 """
 
 import json
-import resource
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from math import inf
@@ -21,7 +19,7 @@ import numpy as np
 from contenders import our_grpo_step, prompts_of, trl_step
 
 from jaxreason.models import load_model, save_folder
-from jaxreason.runs import check_limits, main, write_json
+from jaxreason.runs import check_limits, main, peak_gb, write_json
 
 LIMITS = dict.fromkeys(("prompts", "groups", "tokens"), (1, inf)) | {"prompt_tokens": (0, inf), "memory": (0, inf)}
 SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4}
@@ -87,12 +85,6 @@ def two_steps(step) -> dict[str, float]:
     step()
     step()
     return {"loaded_gb": loaded, "peak_gb": peak_gb()}
-
-
-def peak_gb() -> float:
-    """Largest resident memory of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 if __name__ == "__main__":

@@ -16,8 +16,16 @@ from jaxreason.models import ModelConfig, Transformer, fuse, load_folder
 from jaxreason.objectives import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
 from jaxreason.tasks import load_task
-from jaxreason.text import Tokenizer
-from jaxreason.training import init_state, make_optimizer, prepare, updater
+from jaxreason.text import Document, Tokenizer, place
+from jaxreason.training import (
+    batch_of,
+    init_state,
+    make_optimizer,
+    prepare,
+    supervised_update,
+    text_loss,
+    updater,
+)
 
 
 def transformers_generate(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
@@ -141,17 +149,8 @@ def trl_step(
     `rows` completions go through its update at a time, by default all.
     """
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
-
-    go, done, errors = threading.Semaphore(0), threading.Semaphore(0), []
-
-    class OneAtATime(TrainerCallback):
-        def on_step_begin(self, *args, **kwargs) -> None:
-            go.acquire()
-
-        def on_step_end(self, *args, **kwargs) -> None:
-            done.release()
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -180,8 +179,61 @@ def trl_step(
         args=settings,
         train_dataset=Dataset.from_dict({"prompt": prompts * rounds}),
         processing_class=tokenizer,
-        callbacks=[OneAtATime()],
     )
+    return one_step_at_a_time(trainer)
+
+
+def our_sft_step(folder: Path, texts: list[list[int]], *, micro_batches: int) -> Callable[[], None]:
+    """One step of fine-tuning on texts of one length, all of their tokens learned."""
+    config, params, _ = load_folder(folder)
+    optimizer, sizes = make_optimizer(1e-6), {"rows": len(texts), "length": len(texts[0])}
+    update = partial(supervised_update, loss=partial(text_loss, model=Transformer(config)), optimizer=optimizer)
+    update = jax.jit(partial(update, micro_batches=micro_batches), donate_argnums=0)
+    batch = batch_of(list(place(map(Document, texts), **sizes)), **sizes)
+    states = [init_state(fuse(params), optimizer, seed=0)]
+
+    def step() -> None:
+        state, _ = update(states.pop(), batch)
+        states.append(jax.block_until_ready(state))
+
+    return step
+
+
+def trainer_step(folder: Path, texts: list[list[int]], *, rounds: int) -> Callable[[], None]:
+    """The same with transformers' `Trainer`, at most `rounds` times."""
+    import torch
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+    settings = TrainingArguments(
+        output_dir=str(folder.parent / "trainer"),
+        per_device_train_batch_size=len(texts),
+        max_steps=rounds,
+        learning_rate=1e-6,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    rows = [{"input_ids": torch.tensor(text), "labels": torch.tensor(text)} for text in texts]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return one_step_at_a_time(Trainer(model, settings, train_dataset=rows * rounds))
+
+
+def one_step_at_a_time(trainer) -> Callable[[], None]:
+    """A trainer of transformers' kind, in a thread that waits to be asked for each step."""
+    from transformers import TrainerCallback
+
+    go, done, errors = threading.Semaphore(0), threading.Semaphore(0), []
+
+    class Waiting(TrainerCallback):
+        def on_step_begin(self, *args, **kwargs) -> None:
+            go.acquire()
+
+        def on_step_end(self, *args, **kwargs) -> None:
+            done.release()
+
+    trainer.add_callback(Waiting())
 
     def train() -> None:
         try:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation import evaluate, paired, source
+from jaxreason.evaluation import paired, source
 from jaxreason.models import Transformer, fuse, load_model
 from jaxreason.objectives.preference import dpo, ipo, simpo
 from jaxreason.runs import Study, Tuning, choose, main, presets, write_text
@@ -83,10 +83,9 @@ def write_pairs(cfg: Config, study: Study, problems: Sequence[Problem], file: Pa
     for writer in writers:
         config, params, tokenizer = load_model(writer)
         check_same_vocabulary(study.tokenizer, tokenizer, cfg.model, writer)
-        policy, key = study.asked(Transformer(config, study.model.dtype)), jax.random.key(cfg.seed)
-        done = evaluate(fuse(params), problems, policy=policy, groups=cfg.samples, key=key)
-        study.console.print(f"{writer}: {done.summary['pass@1']:.1%} of {len(done.samples)} answers are right")
-        samples += [sample | {"model": writer} for sample in done.samples]
+        model, key = Transformer(config, study.model.dtype), jax.random.key(cfg.seed)
+        answers = study.written(writer, fuse(params), problems, groups=cfg.samples, key=key, model=model)
+        samples += [sample | {"model": writer} for sample in answers]
     asked = {problem.index: messages(study.task, problem, cfg.shots) for problem in problems}
     pairs = paired(samples, kinds, most=cfg.keep)
     if not pairs:

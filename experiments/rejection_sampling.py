@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation import accepted, evaluate
+from jaxreason.evaluation import accepted
 from jaxreason.models import overlay
 from jaxreason.runs import Study, Tuning, main, presets
 from jaxreason.text import fitted
@@ -70,13 +70,11 @@ def written(state: TrainState, number: int, cfg: Config, study: Study) -> list[d
     problems = [train[i % len(train)] for i in range(number * cfg.problems, (number + 1) * cfg.problems)]
     key = jax.random.fold_in(state.key, state.step)
     params = overlay(study.frozen, state.params)
-    done = evaluate(params, problems, policy=study.policy, groups=cfg.samples, key=key)
-    kept = accepted(done.samples, most=cfg.keep)
-    study.console.print(
-        f"round {number}: {len(kept)} solutions kept of {len(done.samples)} sampled, {done.summary['pass@1']:.1%} right"
-    )
+    answers = study.written(f"round {number}", params, problems, groups=cfg.samples, key=key)
+    kept = accepted(answers, most=cfg.keep)
+    study.console.print(f"{len(kept)} of them are learned")
     if not kept:
-        raise InputError(f"none of {len(done.samples)} samples was right: give more --problems or an easier --task")
+        raise InputError(f"none of {len(answers)} answers is right: give more --problems or an easier --task")
     return kept
 
 

@@ -16,7 +16,6 @@ from math import inf
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 from dpo import counted, write_pairs
 
 from jaxreason.evaluation import mean_with_se, plot_training
@@ -59,7 +58,7 @@ def run(cfg: Config) -> dict:
     update = study.updates(partial(reward_loss, model=model))
     sizes = {"steps": cfg.steps, "pairs_per_step": cfg.pairs_per_step}
     advance = partial(pair_steps, pairs=pairs, update=update, **sizes)
-    trained = study.train(jax.tree.map(jnp.copy, initial), advance)
+    trained = study.train(initial, advance)
     after = measure(overlay(study.frozen, trained))
     params = study.merged(trained) | {"score": trained["score"]}
     save_folder(folder.path / "model", {name: params[name] for name in ("model", "score")}, config, study.tokenizer)

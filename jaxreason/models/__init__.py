@@ -14,6 +14,7 @@ from jaxreason.models.scoring import (
     compare_top,
     score_completions,
     score_packed,
+    top_packed,
 )
 from jaxreason.models.transformer import (
     Transformer,
@@ -56,6 +57,7 @@ __all__ = [
     "save_lora",
     "score_completions",
     "score_packed",
+    "top_packed",
     "unembed",
     "unfuse",
     "unmerge",

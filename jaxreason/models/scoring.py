@@ -20,6 +20,7 @@ from jaxreason.models.transformer import (
     run_completions,
     run_packed,
     run_prompts,
+    unembed,
     unembedding,
 )
 from jaxreason.types import Packed, Params, Prompts
@@ -278,3 +279,13 @@ def compare_packed(
     )
     how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
     return jnp.pad(compare_hidden(params, hidden, teacher, known, mask[:, 1:], **how), [(0, 0), (1, 0)])
+
+
+def top_packed(params: Params, packed: Packed, *, count: int, model: Transformer, temperature: float = 1.0) -> Top:
+    """The `count` most probable tokens in the place of every token, at a temperature; to be stored (`compare_top`).
+
+    Holds the logits of all rows at once: give it a few at a time.
+    """
+    hidden = run_packed(params, packed.tokens[:, :-1], packed.segments[:, :-1], model=model)
+    logps, ids = jax.lax.top_k(jax.nn.log_softmax(unembed(params, hidden, model=model) / temperature), count)
+    return Top(*(jnp.pad(x, [(0, 0), (1, 0), (0, 0)]) for x in (ids, logps)))

@@ -1,6 +1,6 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.bench import contest, interleave, ready
+from jaxreason.runs.bench import contest, interleave, peak_gb, ready
 from jaxreason.runs.cli import check_limits, choose, main, parse
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
@@ -20,6 +20,7 @@ __all__ = [
     "interleave",
     "main",
     "parse",
+    "peak_gb",
     "presets",
     "ready",
     "show_progress",

@@ -2,7 +2,9 @@
 
 import json
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +37,16 @@ class Apart:
     def __call__(self) -> None:
         self._process.submit(_call).result()
 
+    def peak_gb(self) -> float:
+        """Largest resident memory of its process so far."""
+        return self._process.submit(peak_gb).result()
+
+
+def peak_gb() -> float:
+    """Largest resident memory of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
 
 _prepared: list[Call] = []
 
@@ -66,11 +78,15 @@ def contest(contenders: dict[str, Call], cfg: Any, console: Console, *, work: fl
     ours = statistics.median(next(iter(seconds.values())))
     device = f"{jax.devices()[0].device_kind}, {platform.machine()}"
     figures: dict[str, Any] = {"config": asdict(cfg), "device": device, "unit": unit}
-    table = Table("", "median s", unit, "ours is faster by")
+    table = Table("", "median s", unit, "ours is faster by", "peak GB")
     for name, times in seconds.items():
-        middle = statistics.median(times)
+        middle, call = statistics.median(times), contenders[name]
         figures[name] = {"median_s": middle, "seconds": times, "rate": work / middle, "ratio": middle / ours}
-        table.add_row(name, f"{middle:.3f}", f"{work / middle:.1f}", f"{middle / ours:.2f} x")
+        peak = ""
+        if isinstance(call, Apart):
+            figures[name]["peak_gb"] = call.peak_gb()
+            peak = f"{figures[name]['peak_gb']:.2f}"
+        table.add_row(name, f"{middle:.3f}", f"{work / middle:.1f}", f"{middle / ours:.2f} x", peak)
     console.print(table)
     print(json.dumps(figures))
     if cfg.out:

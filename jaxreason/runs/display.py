@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaxreason.evaluation.evaluate import Evaluation
 from jaxreason.evaluation.report import one_line
 from jaxreason.tasks import Problem
-from jaxreason.training.loop import StepResult
 from jaxreason.types import Params
 
 
@@ -28,24 +27,33 @@ def evaluate_sets(
     return done
 
 
-def show_progress(results: Iterable[StepResult], done: int, total: int, console: Console) -> Iterator[StepResult]:
-    """Passes `results` on and shows each; `done` of `total` steps lie behind already."""
+OF_REWARDS = (
+    "reward {reward_mean:.3f}  strict {strict_share:.3f}  lenient {lenient_share:.3f}  "
+    "constant groups {constant_groups_share:.2f}  length {length_mean:5.1f}  entropy {entropy:.2f}  "
+    "grad {grad_norm:.2f}  {tokens_per_second:.0f} tokens/s  sampling {seconds_sampling:.1f} s  "
+    "update {seconds_update:.1f} s"
+)
+OF_PAIRS = "loss {loss:.3f}  margin {margin:.3f}  ranked right {accuracy:.2f}"
+OF_TEXTS = "loss {loss:.3f}"
+
+
+def show_progress(
+    results: Iterable[tuple], console: Console, *, done: int, total: int, title: str, every: int
+) -> Iterator[tuple]:
+    """Passes (state, metrics, ...) on, `done` of `total` steps lying behind, and shows each step in which a reward is
+    optimised, of other steps those whose number `every` divides, and the last."""
     if done:
         console.print(f"{done} of {total} steps were done before")
     else:
         console.print("the first step also compiles, which takes longer")
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("GRPO"), *columns, console=console, transient=True) as progress:
+    with Progress(TextColumn(title), *columns, console=console, transient=True) as progress:
         task = progress.add_task("steps", total=total, completed=done)
-        for result in results:
-            m = result.metrics
-            console.print(
-                f"step {m['step']:>4}  reward {m['reward_mean']:.3f}  strict {m['strict_share']:.3f}  "
-                f"lenient {m['lenient_share']:.3f}  constant groups {m['constant_groups_share']:.2f}  "
-                f"length {m['length_mean']:5.1f}  entropy {m['entropy']:.2f}  grad {m['grad_norm']:.2f}  "
-                f"{m['tokens_per_second']:.0f} tokens/s  "
-                f"sampling {m['seconds_sampling']:.1f} s  update {m['seconds_update']:.1f} s",
-                soft_wrap=True,
-            )
+        for step, result in enumerate(results, done + 1):
+            metrics = {name: float(value) for name, value in result[1].items()}
+            sampled = "reward_mean" in metrics
+            if sampled or step % every == 0 or step == total:
+                line = OF_REWARDS if sampled else OF_PAIRS if "margin" in metrics else OF_TEXTS
+                console.print(f"step {step:>4}  {line.format(**metrics)}", soft_wrap=True)
             yield result
-            progress.update(task, completed=m["step"])
+            progress.update(task, completed=step)

@@ -8,7 +8,7 @@ writes them again, so the files of an interrupted run equal those of an uninterr
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tensorboardX import SummaryWriter
 
 from jaxreason.errors import InputError
 
-EXTENDABLE = {"steps", "data", "out", "export"}
+EXTENDABLE = {"steps", "token_budget", "data", "out", "export"}
 """Settings that may differ when a run goes on: how far it goes and where its files are, but no number in it."""
 
 
@@ -92,16 +92,19 @@ class RunFolder:
             write_text(file, "".join(f"{line.decode()}\n" for line in lines if _step(line) <= step))
         self._events = SummaryWriter(str(self.path), purge_step=step + 1, flush_secs=10)
 
-    def log(self, metrics: dict[str, float | int], samples: list[dict]) -> None:
-        for name, rows in (("samples.jsonl", samples), ("metrics.jsonl", [metrics])):
-            try:
-                with open(self.path / name, "a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(_finite(row)) + "\n" for row in rows)
-            except OSError as error:
-                raise _unwritable(self.path / name, error) from error
+    def log(self, metrics: dict[str, float | int], samples: Sequence[dict] = ()) -> None:
+        self.append("samples.jsonl", samples)
+        self.append("metrics.jsonl", [metrics])
         for name, value in metrics.items():
             if self._events is not None and name != "step":
                 self._events.add_scalar(name, value, metrics["step"])
+
+    def append(self, name: str, rows: Sequence[dict]) -> None:
+        try:
+            with open(self.path / name, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(_finite(row)) + "\n" for row in rows)
+        except OSError as error:
+            raise _unwritable(self.path / name, error) from error
 
     def metrics(self) -> list[dict[str, float | int]]:
         return [json.loads(line) for line in (self.path / "metrics.jsonl").read_bytes().splitlines()]

@@ -4,7 +4,7 @@ its accuracy before and after, its run folder."""
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from math import inf
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 from rich.console import Console
 
-from jaxreason.evaluation import evaluate
+from jaxreason.evaluation import Evaluation, evaluate
 from jaxreason.models import SHIPPED, Transformer, fuse, load_model, save_folder, unfuse
 from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, save_lora
+from jaxreason.rewards import Reward
 from jaxreason.runs.cli import check_limits, choose
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets
@@ -57,6 +59,7 @@ class Tuning:
     lora_rank: int = 0  # train adapters of this rank and nothing else; 0: train everything
     lora_alpha: float = 0.0  # what the adapters' outputs are multiplied with, times the rank; 0: twice the rank
     dtype: str = "float32"  # of activations and matmuls; parameters stay float32
+    remat: bool = False  # recompute activations instead of keeping them; XLA for CPUs undoes it
 
     max_tokens: int = 72  # longest completion
     temperature: float = 1.0  # of everything that is sampled; 0: the most probable token
@@ -72,14 +75,28 @@ def presets(cfg: Tuning) -> dict[str, Any]:
 
 
 class Study:
-    def __init__(self, cfg: Tuning, name: str, limits: Mapping[str, tuple[float, float]] | None = None):
-        check_limits(cfg, LIMITS | dict(limits or {}))
+    """`limits` are those of the experiment's own flags; `sampling` and `rows`, completions side by side, of what it
+    samples."""
+
+    def __init__(
+        self,
+        cfg: Tuning,
+        name: str,
+        limits: Mapping[str, tuple[float, float]],
+        *,
+        sampling: Sampling | None = None,
+        rows: int = 256,
+    ):
+        check_limits(cfg, LIMITS | dict(limits))
+        self.sampling, self.rows = sampling or Sampling(cfg.temperature), rows
+        self.graders: dict[str, Reward] = {}
+        """Of evaluations, beside the strict and the lenient one."""
         self.cfg, self.name, self.console = cfg, name, Console(highlight=False)
         self.console.print(f"loading {cfg.model} and {cfg.task}")
         self.config, params, self.tokenizer = load_model(cfg.model)
         self.task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
         self.held_out = {key: self.task.held_out[key][: cfg.eval_problems] for key in SETS if key in self.task.held_out}
-        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES))
+        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES), cfg.remat)
         self.policy = self.asked(self.model)
         check_prompts(
             self.policy, chain(self.task.train, *self.held_out.values()), max_tokens=cfg.max_tokens, config=self.config
@@ -92,13 +109,17 @@ class Study:
         self.optimizer = make_optimizer(
             cfg.learning_rate, warmup_updates=cfg.warmup_updates, max_norm=cfg.max_grad_norm
         )
-        place = f"{Path(cfg.model).resolve().name}-{self.task.name.replace(':', '-')}-{cfg.seed}" + "-smoke" * cfg.smoke
-        self.folder = RunFolder(Path(cfg.out or f"runs/{name}/{place}"), asdict(cfg))
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Made when it is first needed, so that what is refused before leaves nothing behind."""
+        cfg, task = self.cfg, self.task.name.replace(":", "-")
+        place = f"{Path(cfg.model).resolve().name}-{task}-{cfg.seed}" + "-smoke" * cfg.smoke
+        return RunFolder(Path(cfg.out or f"runs/{self.name}/{place}"), asdict(cfg))
 
     def asked(self, model: Transformer) -> Policy:
         """How a model with this tokenizer answers the task's problems."""
-        cfg = self.cfg
-        sample = sampler(model, self.tokenizer, Sampling(cfg.temperature), max_tokens=cfg.max_tokens)
+        sample = sampler(model, self.tokenizer, self.sampling, max_tokens=self.cfg.max_tokens, rows=self.rows)
         return Policy(self.encode, sample, self.tokenizer)
 
     def encode(self, problem: Problem) -> list[int]:
@@ -114,16 +135,32 @@ class Study:
         problems = {problem.index: problem for problem in self.task.train}
         return [self.lesson(problems[sample["index"]], sample["completion"]) for sample in samples]
 
+    def written(
+        self, name: str, params: Params, problems: Sequence[Problem], *, groups: int, key: Key[Array, ""], model=None
+    ) -> list[dict[str, Any]]:
+        """`Evaluation.samples` of answers to training problems, by `params` of this or another `model` called `name`;
+        what they cost is added to OUT/written.jsonl."""
+        policy = self.policy if model is None else self.asked(model)
+        summary, samples = evaluate(params, problems, policy=policy, groups=groups, key=key)
+        cost = {"tokens": summary["tokens"], "seconds": summary["seconds_sampling"]}
+        self.folder.append("written.jsonl", [{"name": name, "answers": len(samples), **cost}])
+        self.console.print(f"{name}: {summary['pass@1']:.1%} of {len(samples)} answers are right")
+        return samples
+
     def updates(self, loss: Callable, *given: Any, micro_batches: int = 1) -> Callable:
         """The jitted `supervised_update` on `loss(params, batch, *given)`; donates the state."""
         update = partial(supervised_update, loss=loss, optimizer=self.optimizer, micro_batches=micro_batches)
         update = jax.jit(update, donate_argnums=0)
         return lambda state, batch: update(state, batch, *given, frozen=self.frozen)
 
+    def reference(self) -> Params:
+        """The model before tuning; a copy, where training takes over the original."""
+        return self.base if self.lora is not None else jax.tree.map(jnp.copy, self.base)
+
     def run(self, advance: Advance) -> dict[str, Any]:
         """Measures, trains along `advance`, measures again; writes everything and returns the summary."""
         before = self.folder.remember("before.json", lambda: self.measure(self.base, "before"))
-        trained = self.train(jax.tree.map(jnp.copy, self.base) if self.lora is None else self.lora.adapters, advance)
+        trained = self.train(self.base if self.lora is None else self.lora.adapters, advance)
         if self.cfg.export:
             self.export(trained)
         after = self.measure(overlay(self.frozen, trained), "after")
@@ -137,9 +174,13 @@ class Study:
         return train(state, advance, **how, folder=self.folder, console=self.console, title=self.name).params
 
     def measure(self, params: Params, label: str) -> dict[str, dict[str, Any]]:
+        """Each held-out set."""
+        return evaluate_sets(params, self.held_out, self.evaluate, self.console, label)
+
+    def evaluate(self, params: Params, problems: Sequence[Problem]) -> Evaluation:
         key = jax.random.fold_in(jax.random.key(self.cfg.seed), EVALUATION)
-        measure = partial(evaluate, policy=self.policy, groups=self.cfg.eval_samples, key=key)
-        return evaluate_sets(params, self.held_out, measure, self.console, label)
+        how = {"policy": self.policy, "groups": self.cfg.eval_samples, "graders": self.graders}
+        return evaluate(params, problems, key=key, **how)
 
     def export(self, trained: Params) -> None:
         if self.lora is not None:

@@ -1,16 +1,19 @@
 """Training to the end in a run folder: every step logged, some saved, an interruption continued."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from rich.console import Console
 
+from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import TrainState
 
 Advance = Callable[[TrainState], Iterator[tuple]]
-"""The remaining steps from a state: each (state after it, metrics, ...)."""
+"""The remaining steps from a state: each (state after it, metrics) or (state, metrics, samples)."""
+
+SCORE = "validation_lenient_pass@1"
+"""A step with this metric is saved, and its checkpoint kept while it is the best."""
 
 
 def train(
@@ -32,20 +35,20 @@ def train(
         state = checkpoints.restore_or(initial)
         folder.resume(int(state.step))
         read = sum(row["tokens_read"] for row in folder.metrics()) if token_budget else 0
-        if not token_budget or read < token_budget:
-            for state, metrics, *_ in advance(state):  # noqa: B020 -- the state a step leaves is the next one's
-                step, metrics = int(state.step), _floats(metrics)
-                folder.log({"step": step, **metrics}, [])
-                read += metrics["tokens_read"] if token_budget else 0
-                last = step == steps or bool(token_budget and read >= token_budget)
-                if step % save_every == 0 or last:
-                    checkpoints.save(state)
-                    console.print(f"{title}: step {step} of {steps}, loss {metrics['loss']:.3f}")
-                if last:
-                    break
+        todo = advance(state) if not token_budget or read < token_budget else ()
+        how = {"done": int(state.step), "total": steps, "title": title, "every": save_every}
+        for state, metrics, *samples in show_progress(todo, console, **how):
+            metrics = {"step": int(state.step), **{name: _plain(value) for name, value in metrics.items()}}
+            folder.log(metrics, *samples)
+            read += metrics["tokens_read"] if token_budget else 0
+            last = metrics["step"] == steps or bool(token_budget and read >= token_budget)
+            if metrics["step"] % save_every == 0 or last or SCORE in metrics:
+                checkpoints.save(state, score=metrics.get(SCORE))
+            if last:
+                break
     folder.close()
     return state
 
 
-def _floats(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+def _plain(value) -> float | int:
+    return value if isinstance(value, int) else float(value)

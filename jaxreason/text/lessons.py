@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxreason.errors import InputError
 from jaxreason.tasks.files import read, rows
 from jaxreason.text.chat import encode_answer, encode_conversation, encode_prompt
@@ -58,6 +60,52 @@ def read_pairs(path: str | Path, tokenizer: Tokenizer) -> list[Pair]:
     if not pairs:
         raise InputError(f"{path} has no pair; write one JSON object a line")
     return pairs
+
+
+class Taught(NamedTuple):
+    """What a teacher said to a task's question."""
+
+    question: str
+    completion: str
+    name: str
+    tokens: list[int] | None = None
+    """The completion's ids, its end included, if `top` was stored."""
+    top: tuple[np.ndarray, np.ndarray] | None = None
+    """[T C] most probable ids in the place of each token, and their log-probabilities at the file's temperature."""
+
+
+def read_taught(path: str | Path, *, temperature: float = 1.0) -> list[Taught]:
+    """Lines of `question` and `completion`; with `tokens`, `top_ids`, `top_logps` and `temperature` also the teacher's
+    most probable tokens, equally many everywhere."""
+    taught, counts = [], set()
+    for where, row in _rows(path):
+        question, completion = (_text(row.get(field, ""), field, where) for field in ("question", "completion"))
+        tokens, top = None, None
+        if "top_ids" in row:
+            tokens, top = row.get("tokens"), _top(row, where)
+            counts.add(top[0].shape[1])
+            if row.get("temperature") != temperature:
+                stored = row.get("temperature")
+                raise InputError(f"{where} was stored at temperature {stored}, not {temperature}: give that one")
+        taught.append(Taught(question, completion, where, tokens, top))
+    if not taught or len(counts) > 1 or (counts and any(row.top is None for row in taught)):
+        raise InputError(f"{path} has not the same number of stored tokens everywhere, or no line: write it anew")
+    return taught
+
+
+def _top(row: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        ids, logps = np.array(row["top_ids"], np.int32), np.array(row["top_logps"], np.float32)
+        good = ids.shape == logps.shape == (len(row["tokens"]), ids.shape[1]) and ids.size and ids.min() >= 0
+        good = good and (np.exp(logps).sum(axis=1) <= 1.001).all()  # NaN is not
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        good = False
+    if not good:
+        raise InputError(
+            f"{where}: 'tokens', 'top_ids' and 'top_logps' do not fit together; give for every token equally many ids "
+            "and log-probabilities that add up to at most 1"
+        )
+    return ids, logps
 
 
 def _rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:

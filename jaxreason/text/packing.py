@@ -1,9 +1,10 @@
 """Texts of different lengths to rows of one length, without one seeing another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxreason.errors import InputError
 from jaxreason.types import Packed
@@ -15,6 +16,8 @@ class Document(NamedTuple):
     """True on tokens that are learned, the others are only read; None: all. The first never is: nothing predicts it."""
     name: str = "a text"
     """What to call it in an error: `lessons.jsonl line 7`."""
+    top: tuple[Int[np.ndarray, "T C"], Float[np.ndarray, "T C"]] | None = None
+    """Most probable tokens in the place of each token, and their log-probabilities, where a teacher stored them."""
 
 
 def answered(prompt: Sequence[int], completion: Sequence[int], name: str = "a text") -> Document:
@@ -22,15 +25,18 @@ def answered(prompt: Sequence[int], completion: Sequence[int], name: str = "a te
     return Document([*prompt, *completion], [False] * len(prompt) + [True] * len(completion), name)
 
 
-def pack(documents: Iterable[Document], *, rows: int, length: int) -> Packed:
-    """Fills `rows` rows of `length` tokens, each document in the first row with room, until one fits nowhere.
+class Placed(NamedTuple):
+    document: Document
+    row: int
+    begin: int
 
-    That one is left out: take the next batch from a fresh stream, or from a position counted in documents
-    (`count_packed`).
+
+def place(documents: Iterable[Document], *, rows: int, length: int) -> Iterator[Placed]:
+    """Each document in the first of `rows` rows of `length` tokens with room, until one fits nowhere.
+
+    That one is left out: take the next batch from a fresh stream, or from a position counted in documents.
     """
-    tokens, segments = np.zeros((2, rows, length), np.int32)
-    mask = np.zeros((rows, length), bool)
-    used, count = np.zeros((2, rows), np.int64)
+    used = np.zeros(rows, np.int64)
     for document in documents:
         size = len(document.tokens)
         if size > length:
@@ -40,19 +46,36 @@ def pack(documents: Iterable[Document], *, rows: int, length: int) -> Packed:
         fitting = np.flatnonzero(used + size <= length)
         if not fitting.size:
             break
-        row, begin = fitting[0], used[fitting[0]]
-        tokens[row, begin : begin + size] = document.tokens
-        mask[row, begin : begin + size] = True if document.learned is None else document.learned
+        yield Placed(document, int(fitting[0]), int(used[fitting[0]]))
+        used[fitting[0]] += size
+
+
+def pack(placed: Iterable[Placed], *, rows: int, length: int) -> Packed:
+    """The rows, of documents that `place` put there."""
+    tokens, segments = np.zeros((2, rows, length), np.int32)
+    mask, count = np.zeros((rows, length), bool), np.zeros(rows, np.int32)
+    for document, row, begin in placed:
+        end = begin + len(document.tokens)
+        tokens[row, begin:end] = document.tokens
+        mask[row, begin:end] = True if document.learned is None else document.learned
         mask[row, begin : begin + 1] = False
-        used[row] += size
         count[row] += 1
-        segments[row, begin : begin + size] = count[row]
+        segments[row, begin:end] = count[row]
     return Packed(tokens, segments, mask)
 
 
-def count_packed(packed: Packed) -> int:
-    """How many documents the rows hold."""
-    return int(packed.segments.max(axis=1).sum())
+def pack_top(
+    placed: Sequence[Placed], *, rows: int, length: int
+) -> tuple[Int[np.ndarray, "P T C"], Float[np.ndarray, "P T C"]] | None:
+    """What teachers stored of the same documents, zeros between them; None where they stored nothing."""
+    if any(document.top is None for document, *_ in placed):
+        return None
+    count = placed[0].document.top[0].shape[1]
+    ids, logps = np.zeros((rows, length, count), np.int32), np.zeros((rows, length, count), np.float32)
+    for document, row, begin in placed:
+        end = begin + len(document.tokens)
+        ids[row, begin:end], logps[row, begin:end] = document.top
+    return ids, logps
 
 
 def fitted(documents: Iterable[Document], length: int, *, truncate: bool) -> tuple[list[Document], int]:
@@ -65,8 +88,8 @@ def fitted(documents: Iterable[Document], length: int, *, truncate: bool) -> tup
         if len(document.tokens) > length:
             if not truncate:
                 raise InputError(
-                    f"{document.name} has {len(document.tokens)} tokens, more than a row of {length}: lengthen "
-                    "the rows (--length), or cut it with --truncate"
+                    f"{document.name} has {len(document.tokens)} tokens, more than a row of {length}: lengthen the "
+                    "rows (--length), or cut it with --truncate"
                 )
             cut += 1
             learned = None if document.learned is None else document.learned[:length]

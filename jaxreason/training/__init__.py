@@ -1,8 +1,8 @@
 """New parameters from rollouts and rewards: state, updates, the loop, checkpoints."""
 
 from jaxreason.training.checkpoint import Checkpoints
-from jaxreason.training.distill import StoredTexts, on_policy_steps, own_words, stored_loss, teacher_loss
-from jaxreason.training.loop import EVALUATION, grpo_steps
+from jaxreason.training.distill import on_policy_steps, own_words, stored_loss, teacher_loss
+from jaxreason.training.loop import EVALUATION, StepResult, grpo_steps
 from jaxreason.training.parts import updater
 from jaxreason.training.preference import (
     completion_logps,
@@ -16,14 +16,15 @@ from jaxreason.training.preference import (
 )
 from jaxreason.training.state import TrainState, init_state, make_optimizer
 from jaxreason.training.steps import Batch, grpo_loss, grpo_update, prepare
-from jaxreason.training.supervised import in_turn, supervised_update, text_loss, text_steps, weigh
+from jaxreason.training.supervised import batch_of, in_turn, supervised_update, text_loss, text_steps
 
 __all__ = [
     "EVALUATION",
     "Batch",
     "Checkpoints",
-    "StoredTexts",
+    "StepResult",
     "TrainState",
+    "batch_of",
     "completion_logps",
     "given_pairs",
     "grpo_loss",
@@ -47,5 +48,4 @@ __all__ = [
     "text_steps",
     "updater",
     "verified_pairs",
-    "weigh",
 ]

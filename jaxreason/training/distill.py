@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,21 +41,15 @@ def teacher_loss(
     return _mean(compare_packed(params, teacher, batch.packed, **how), batch)
 
 
-class StoredTexts(NamedTuple):
-    texts: Texts
-    top: Top
-    """Of every token; anything where nothing is learned."""
-
-
 def stored_loss(
-    params: Params, batch: StoredTexts, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
+    params: Params, batch: Texts, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
 ) -> tuple[Float[Array, ""], Statistics]:
     """`teacher_loss` from the teacher's most probable tokens, as they were stored (see `compare_top`)."""
-    (packed, _), top = batch.texts, Top(*(x[:, 1:] for x in batch.top))
+    packed, top = batch.packed, Top(*(x[:, 1:] for x in batch.top))
     hidden = run_packed(params, packed.tokens[:, :-1], packed.segments[:, :-1], model=model)
     how = {"model": model, "divergence": divergence, "temperature": temperature}
     values = compare_top(params, hidden, top, packed.mask[:, 1:], **how)
-    return _mean(jnp.pad(values, [(0, 0), (1, 0)]), batch.texts)
+    return _mean(jnp.pad(values, [(0, 0), (1, 0)]), batch)
 
 
 def _mean(values: Float[Array, "P T"], batch: Texts) -> tuple[Float[Array, ""], Statistics]:

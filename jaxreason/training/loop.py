@@ -117,6 +117,7 @@ def grpo_steps(
             "constant_groups_share": float(np.mean(constant_groups(jnp.asarray(rewards)))),
             "length_mean": float(lengths.mean()),
             "tokens": int(lengths.sum()),
+            "tokens_read": int(lengths.sum() + prompts.mask.sum()),
             "truncated_share": float(np.mean(rollouts.truncated)),
             **metrics,
             "seconds_sampling": sampled - begin,

@@ -11,9 +11,9 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxreason.models.lora import overlay
-from jaxreason.models.scoring import score_packed
+from jaxreason.models.scoring import Top, score_packed
 from jaxreason.models.transformer import Transformer
-from jaxreason.text.packing import Document, count_packed, pack
+from jaxreason.text.packing import Document, Placed, pack, pack_top, place
 from jaxreason.training.loop import data_order
 from jaxreason.training.state import TrainState, skipped_updates
 from jaxreason.training.steps import Metrics, Statistics, optimise
@@ -24,11 +24,16 @@ class Texts(NamedTuple):
     packed: Packed
     weights: Float[Array | np.ndarray, "P T"]
     """1 / number of learned tokens of the whole batch on each of them, 0 elsewhere."""
+    top: Top | None = None
+    """The teacher's most probable tokens in the place of every token, where they were stored."""
 
 
-def weigh(packed: Packed) -> Texts:
-    """The mean over the learned tokens of the batch, fixed before it is cut into micro-batches or over devices."""
-    return Texts(packed, packed.mask / np.maximum(packed.mask.sum(), 1).astype(np.float32))
+def batch_of(placed: Sequence[Placed], *, rows: int, length: int) -> Texts:
+    """Rows of documents; the mean over their learned tokens is fixed before the batch is cut into micro-batches or over
+    devices."""
+    packed, top = pack(placed, rows=rows, length=length), pack_top(placed, rows=rows, length=length)
+    weights = packed.mask / np.maximum(packed.mask.sum(), 1).astype(np.float32)
+    return Texts(packed, weights, top and Top(*top))
 
 
 def text_loss(params: Params, batch: Texts, *, model: Transformer) -> tuple[Float[Array, ""], Statistics]:
@@ -80,11 +85,12 @@ def text_steps(
     """
     for _ in range(int(state.step), steps):
         begin = time.perf_counter()
-        packed = pack(documents(state), rows=rows, length=length)
-        state, metrics = update(state, weigh(packed))
-        state = state._replace(position=state.position + count_packed(packed))
+        placed = list(place(documents(state), rows=rows, length=length))
+        batch = batch_of(placed, rows=rows, length=length)
+        state, metrics = update(state, batch)
+        state = state._replace(position=state.position + len(placed))
         metrics = {name: float(value) for name, value in metrics.items()}
-        counts = {"tokens": int(packed.mask.sum()), "tokens_read": int((packed.segments > 0).sum())}
+        counts = {"tokens": int(batch.packed.mask.sum()), "tokens_read": int((batch.packed.segments > 0).sum())}
         yield state, {**metrics, **counts, "seconds_update": time.perf_counter() - begin}
 
 

@@ -23,7 +23,7 @@ SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
 DETERMINISTIC = {"seconds_sampling", "seconds_rewards", "seconds_update", "tokens_per_second"}
 
 LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "constant_groups_share", "length_mean", "tokens"}
-LOGGED |= {"truncated_share", "loss", "kl", "entropy", "clip_share", "grad_norm", "skipped_updates"}
+LOGGED |= {"tokens_read", "truncated_share", "loss", "kl", "entropy", "clip_share", "grad_norm", "skipped_updates"}
 LOGGED |= {"logp_difference_mean", "logp_difference_max"} | DETERMINISTIC
 
 

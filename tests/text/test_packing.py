@@ -10,26 +10,29 @@ from jaxreason.tasks import corpus
 from jaxreason.text import (
     Document,
     answered,
-    count_packed,
     encode_prompt,
     fitted,
     load_tokenizer,
     pack,
+    place,
     train_tokenizer,
 )
 
 
+def packed_rows(documents, **sizes):
+    return pack(place(documents, **sizes), **sizes)
+
+
 def test_documents_fill_rows_first_fit():
     documents = [answered([1, 2], [3]), Document([4, 5]), Document([6, 7, 8, 9]), Document([10]), Document([11, 12])]
-    packed = pack(documents, rows=2, length=6)
+    packed = packed_rows(documents, rows=2, length=6)
     np.testing.assert_array_equal(packed.tokens, [[1, 2, 3, 4, 5, 10], [6, 7, 8, 9, 11, 12]])
     np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2, 3], [1, 1, 1, 1, 2, 2]])
     np.testing.assert_array_equal(packed.mask, [[0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 1]])
-    stopped = pack([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
+    stopped = packed_rows([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
     np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # what comes after one without room is left
-    assert (count_packed(packed), count_packed(stopped)) == (5, 1)
     with pytest.raises(InputError, match="a text has 7 tokens, more than a row of 6"):
-        pack([Document([0] * 7)], rows=1, length=6)
+        packed_rows([Document([0] * 7)], rows=1, length=6)
 
 
 def test_only_what_was_asked_to_be_cut_is_cut():

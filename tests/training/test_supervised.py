@@ -10,13 +10,17 @@ import pytest
 
 from jaxreason.models.scoring import score_completions, score_packed
 from jaxreason.models.transformer import Transformer
-from jaxreason.text import Document, answered, count_packed, pack
+from jaxreason.text import Document, answered, place
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.supervised import in_turn, supervised_update, text_loss, text_steps, weigh
+from jaxreason.training.supervised import batch_of, in_turn, supervised_update, text_loss, text_steps
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
 rng = np.random.default_rng(0)
+
+
+def rows_of(documents, **sizes):
+    return batch_of(list(place(documents, **sizes)), **sizes)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])  # the second has sliding layers
@@ -24,7 +28,7 @@ def test_a_packed_text_scores_as_if_alone(family):
     cfg = TINY[family]
     model, params = Transformer(cfg), tiny_params(cfg, seed=1)
     texts = [rng.integers(0, cfg.vocab, n).tolist() for n in (9, 4, 7, 12, 5)]
-    packed = pack(map(Document, texts), rows=3, length=16)
+    packed = rows_of(map(Document, texts), rows=3, length=16).packed
     packed = packed._replace(tokens=np.where(packed.segments > 0, packed.tokens, cfg.vocab - 1))
     scores = jax.jit(partial(score_packed, model=model))(params, packed)
     alone = jax.jit(partial(score_completions, model=model))
@@ -50,13 +54,14 @@ MODEL, PARAMS = Transformer(CFG), tiny_params(CFG, seed=2)
 def test_text_step_is_adam_on_the_mean_over_learned_tokens():
     texts = [(rng.integers(0, CFG.vocab, n).tolist(), k) for n, k in ((9, 1), (8, 5), (3, 2), (6, 1))]
     documents = [answered(text[:k], text[k:]) for text, k in texts]
-    packed = pack(documents, rows=4, length=9)
+    batch = rows_of(documents, rows=4, length=9)
+    packed = batch.packed
     optimizer = make_optimizer(1e-2, max_norm=1e9)
     steps = {}
     for parts in (1, 2):
         update = partial(supervised_update, loss=partial(text_loss, model=MODEL), optimizer=optimizer)
         update = jax.jit(partial(update, micro_batches=parts))
-        steps[parts] = update(init_state(PARAMS, optimizer, seed=0), weigh(packed))
+        steps[parts] = update(init_state(PARAMS, optimizer, seed=0), batch)
     scores = jax.jit(partial(score_packed, model=MODEL))(PARAMS, packed)
     assert int(packed.mask.sum()) == 8 + 3 + 1 + 5
     np.testing.assert_allclose(steps[1][1]["loss"], -scores.logps.sum() / 17, rtol=1e-5)
@@ -81,10 +86,10 @@ def test_packed_texts_have_the_loss_and_the_gradient_of_a_row_each():
     texts = [rng.integers(0, CFG.vocab, n).tolist() for n in (7, 3, 5, 6, 4, 7)]
     documents = [answered(text[:2], text[2:]) for text in texts]
     loss = jax.jit(jax.value_and_grad(partial(text_loss, model=MODEL), has_aux=True))
-    together, apart = pack(documents, rows=3, length=16), pack(documents, rows=6, length=7)
-    assert count_packed(together) == count_packed(apart) == 6
-    (packed, _), grads = loss(PARAMS, weigh(together))
-    (alone, _), expected = loss(PARAMS, weigh(apart))
+    together, apart = rows_of(documents, rows=3, length=16), rows_of(documents, rows=6, length=7)
+    assert together.packed.mask.sum() == apart.packed.mask.sum() == sum(map(len, texts)) - 2 * len(texts)
+    (packed, _), grads = loss(PARAMS, together)
+    (alone, _), expected = loss(PARAMS, apart)
     np.testing.assert_allclose(packed, alone, rtol=1e-5)
     for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * float(jnp.abs(other).max()))

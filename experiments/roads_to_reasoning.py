@@ -1,0 +1,171 @@
+"""Which road leads a small model to reasoning, and what does it cost?
+
+    python experiments/roads_to_reasoning.py
+    python experiments/roads_to_reasoning.py --seeds 3 --roads hard,unfiltered,solutions
+
+From one student, under one budget of tokens that go through updates: fine-tuning on written solutions, on its own right
+answers (rejection sampling), on a teacher's (hard distillation, verified and not), on the teacher's probabilities
+(soft), on its opinion (on-policy), preferences (DPO), and reinforcement learning with the verifier (GRPO). One table
+and one plot: accuracy with its interval, length of the answers, tokens, arithmetic, time. The student is the model that
+answers without thinking aloud, the teacher the small reasoner that ships with it. About forty minutes on two CPU cores
+for one seed; a road that is finished is not taken again.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+import distill
+import dpo
+import grpo_gsm8k
+import numpy as np
+import rejection_sampling
+import sft
+from rich.console import Console
+from rich.table import Table
+
+from jaxreason.errors import InputError
+from jaxreason.evaluation import forward_flops, wilson_interval
+from jaxreason.models import load_model
+from jaxreason.runs import check_limits, main
+
+KEYS = 80  # tokens that one looks at, on average: with prompts of 50 and answers of 30 tokens
+
+
+class Road(NamedTuple):
+    travel: Callable[..., dict]
+    flags: Callable[..., object]
+    passes: int
+    """Forward passes that a token read in an update costs: 3 for the update, 1 more for each time that the student, the
+    teacher or a reference read or wrote it just for that update."""
+
+
+def roads(cfg: "Config") -> dict[str, Road]:
+    teach = partial(distill.Config, teacher=cfg.teacher)
+    mixture = {"writers": f"{cfg.teacher},{cfg.student}", "kinds": f"{cfg.teacher} right>{cfg.student} wrong"}
+    return {
+        "solutions": Road(sft.run, sft.Config, 3),
+        "rejection": Road(rejection_sampling.run, rejection_sampling.Config, 3),
+        "hard": Road(distill.run, teach, 3),
+        "unfiltered": Road(distill.run, partial(teach, unfiltered=True), 3),
+        "soft": Road(distill.run, partial(teach, how="soft"), 4),
+        "on-policy": Road(distill.run, partial(teach, how="on-policy"), 5),
+        "dpo": Road(dpo.run, partial(dpo.Config, **mixture), 3),
+        "grpo": Road(grpo_gsm8k.run, grpo_gsm8k.Config, 5),
+    }
+
+
+@dataclass(frozen=True)
+class Config:
+    student: str = "tiny-base"  # as --model elsewhere
+    teacher: str = "tiny"  # with the same vocabulary
+    task: str = "grade-school"
+    roads: str = ""  # names with commas between; empty: all of them
+    token_budget: int = 400_000  # tokens that go through updates, prompts included
+    seeds: int = 1  # how many, from 0 on
+    eval_problems: int = 500
+    out: str = "runs/roads_to_reasoning"
+    smoke: bool = False  # a few steps of each
+
+
+LIMITS = dict.fromkeys(("token_budget", "seeds", "eval_problems"), (1, inf))
+SMOKE = {"token_budget": 500, "eval_problems": 4}
+
+
+def run(cfg: Config) -> dict:
+    check_limits(cfg, LIMITS)
+    known, console = roads(cfg), Console(highlight=False)
+    chosen = cfg.roads.split(",") if cfg.roads else list(known)
+    if unknown := [name for name in chosen if name not in known]:
+        raise InputError(f"--roads {unknown[0]!r} is unknown; choose among {', '.join(known)}")
+    config, _, _ = load_model(cfg.student)
+    flops, rows = partial(forward_flops, config, keys=KEYS), []
+    for seed in range(cfg.seeds):
+        for name in chosen:
+            console.rule(f"{name}, seed {seed}")
+            folder = Path(cfg.out) / f"{name}-{seed}"
+            done = travelled(folder) or travel(cfg, known[name], folder, seed)
+            tokens, written, seconds = spent(folder)
+            arithmetic = known[name].passes * flops(tokens) + flops(written)
+            after = done["after"]
+            rows.append(
+                {
+                    "road": name,
+                    "seed": seed,
+                    "before": done["before"]["pass@1"],
+                    "after": after["pass@1"],
+                    "n": after["n"],
+                    "length": after["length_mean"],
+                    "tokens_read": tokens,
+                    "tokens_written_before": written,
+                    "teraflops": arithmetic / 1e12,
+                    "seconds": seconds,
+                }
+            )
+    write(rows, Path(cfg.out), console)
+    return {"rows": rows}
+
+
+def travel(cfg: Config, road: Road, folder: Path, seed: int) -> dict:
+    common = {"model": cfg.student, "task": cfg.task, "seed": seed, "out": str(folder)}
+    common |= {"token_budget": cfg.token_budget, "eval_problems": cfg.eval_problems, "steps": 10_000}
+    small = {"rows": 4, "problems": 24, "pairs_per_step": 4, "prompts_per_step": 4, "max_tokens": 16}
+    flags = road.flags(**common)
+    fewer = {name: value for name, value in small.items() if cfg.smoke and hasattr(flags, name)}
+    return road.travel(road.flags(**common, **fewer))
+
+
+def travelled(folder: Path) -> dict | None:
+    summary = folder / "summary.json"
+    return json.loads(summary.read_text()) if summary.exists() else None
+
+
+def spent(folder: Path) -> tuple[int, int, float]:
+    """Tokens through updates, tokens of texts that were written before, and seconds of both."""
+    steps, texts = (
+        [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        for file in (folder / "metrics.jsonl", folder / "written.jsonl")
+    )
+    seconds = sum(value for row in steps for name, value in row.items() if name.startswith("seconds_"))
+    seconds += sum(row["seconds"] for row in texts)
+    return sum(row["tokens_read"] for row in steps), int(sum(row["tokens"] for row in texts)), seconds
+
+
+def write(rows: list[dict], folder: Path, console: Console) -> None:
+    """The table of all seeds together, its numbers as CSV, and accuracy over arithmetic as a plot."""
+    with (folder / "roads.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    table = Table("road", "pass@1 [95 %]", "length", "tokens read", "written before", "TFLOP", "seconds")
+    start = float(np.mean([row["before"] for row in rows]))
+    table.add_row("none", f"{start:.1%}", "", "", "", "", "")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["road"] for row in rows):
+        of = [row for row in rows if row["road"] == name]
+        mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key not in ("road", "seed")}
+        n = sum(row["n"] for row in of)
+        low, high = wilson_interval(round(sum(row["after"] * row["n"] for row in of)), n)
+        counts = (f"{mean[key]:,.0f}" for key in ("tokens_read", "tokens_written_before", "teraflops", "seconds"))
+        table.add_row(name, f"{mean['after']:.1%} [{low:.1%}, {high:.1%}]", f"{mean['length']:.1f}", *counts)
+        bar = [[mean["after"] - low], [high - mean["after"]]]
+        axes.errorbar(mean["teraflops"], mean["after"], yerr=bar, fmt="o", capsize=3)
+        axes.annotate(name, (mean["teraflops"], mean["after"]), xytext=(6, 4), textcoords="offset points")
+    axes.axhline(start, color="gray", linestyle=":", label="the student before")
+    axes.set(xlabel="TFLOP of training and writing", ylabel="held-out pass@1", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(folder / "roads.png", dpi=120)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})

@@ -1,0 +1,116 @@
+"""The experiments beyond RL as a person runs them: what they leave, that they go on where they were, bad input."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from jaxreason.models import load_folder, load_lora, load_model, merge
+from jaxreason.tasks import load_task
+from tests.experiments.harness import Experiment
+from tests.experiments.test_grpo_gsm8k import rows, timeless
+
+FEW = ("--smoke", "--steps", "4", "--save-every", "1", "--eval-problems", "8")
+LEFT = {"config.json", "metrics.jsonl", "checkpoints", "training.png", "before.json", "summary.json"}
+ROADS = [
+    ("sft.py", ("--lora-rank", "2", "--export"), {"model", "adapters"}),
+    ("rejection_sampling.py", ("--problems", "24"), {"round_0.json", "round_1.json"}),
+    ("distill.py", (), {"taught.jsonl"}),
+    ("distill.py", ("--how", "soft", "--top-k", "4", "--divergence", "reverse"), {"taught.jsonl"}),
+    ("distill.py", ("--how", "gkd", "--divergence", "jensen-shannon", "--lora-rank", "2"), set()),
+    ("distill.py", ("--how", "on-policy"), set()),
+    ("dpo.py", ("--writers", "tiny,tiny-base", "--kinds", "tiny right>tiny-base wrong"), {"pairs.jsonl"}),
+    ("reward_model.py", ("--lora-rank", "2"), {"pairs.jsonl", "held_out_pairs.jsonl", "model"}),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "also"), ROADS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_road_ends_and_goes_on_after_an_interruption(script, flags, also, tmp_path):
+    run = Experiment(script, tmp_path / "run", *FEW, *flags)
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in run.folder.iterdir()} >= LEFT | also
+    metrics, summary = rows(run.folder / "metrics.jsonl"), json.loads((run.folder / "summary.json").read_text())
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4]
+    assert all(row["tokens_read"] >= row["tokens"] > 0 for row in metrics)
+    assert summary["before"].keys() == summary["after"].keys() and summary["tokens"] > 0
+    shutil.rmtree(run.folder / "checkpoints" / "4")  # as if killed after the checkpoint of step 3
+    again = run.run()
+    assert again.returncode == 0, again.stderr
+    assert timeless(rows(run.folder / "metrics.jsonl")) == timeless(metrics)
+
+
+def test_exported_adapters_merge_to_the_exported_model(tmp_path):
+    flags = ("--lora-rank", "2", "--lora-alpha", "6", "--export", "--learning-rate", "0.01", "--model", "tiny")
+    run = Experiment("sft.py", tmp_path / "run", *FEW, *flags)
+    assert run.run().returncode == 0
+    params = load_model("tiny").params
+    lora = load_lora(run.folder / "adapters", params)
+    assert lora.scale == 3.0
+    merged, exported = merge(params, lora), load_folder(run.folder / "model").params
+    weights = [tree["model"]["layers"]["0"]["mlp"]["up_proj"]["weight"] for tree in (merged, exported, params)]
+    assert (weights[0] == weights[1]).all() and (weights[0] != weights[2]).any()
+
+
+def test_a_budget_of_tokens_ends_the_training(tmp_path):
+    run = Experiment("sft.py", tmp_path / "run", *FEW, "--token-budget", "700")
+    assert run.run().returncode == 0
+    read = [row["tokens_read"] for row in rows(run.folder / "metrics.jsonl")]
+    assert sum(read[:-1]) < 700 <= sum(read) and len(read) < 4
+
+
+def test_a_reward_model_is_a_reward(tmp_path):
+    trained = Experiment("reward_model.py", tmp_path / "judge", *FEW)
+    assert trained.run().returncode == 0
+    flags = ("--reward", str(tmp_path / "judge" / "model"), "--lora-rank", "2", "--smoke")
+    done = Experiment("grpo_gsm8k.py", tmp_path / "run", *flags).run()
+    assert done.returncode == 0, done.stderr
+    metrics = rows(tmp_path / "run" / "metrics.jsonl")
+    assert all(row["reward_mean"] not in (row["strict_share"], row["lenient_share"]) for row in metrics)
+    asked = Experiment("sft.py", tmp_path / "other", *FEW, "--model", str(tmp_path / "judge" / "model")).run()
+    assert asked.returncode == 2 and "is a reward model; give a language model" in asked.stderr
+
+
+QUESTION = load_task("grade-school").train[0].question
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "line", "complaint"),
+    [
+        ("sft.py", ("--lessons", "FILE"), {"prompt": "a", "completion": ""}, "FILE line 1 has the completion ''"),
+        ("sft.py", ("--lessons", "FILE"), {"prompt": "a " * 200, "completion": "b"}, "FILE line 1 has .* tokens, more"),
+        ("sft.py", ("--task", "TASK"), {}, "--task sums has no worked solutions: give --lessons FILE"),
+        ("sft.py", ("--rows", "3", "--micro-batches", "2"), {}, "--micro-batches 2 does not divide --rows 3"),
+        ("dpo.py", ("--kinds", "tiny right>large wrong"), {}, "is not 'A>B' of two among tiny right, tiny wrong"),
+        ("dpo.py", ("--pairs", "FILE"), {"prompt": "a", "chosen": "b", "rejected": "b"}, "FILE line 1 has the same"),
+        ("distill.py", ("--taught", "FILE"), {"question": "Why?", "completion": "#### 1"}, "FILE line 1 asks what no"),
+        (
+            "distill.py",
+            ("--taught", "FILE", "--how", "soft", "--top-k", "1", "--unfiltered"),
+            {
+                "question": QUESTION,
+                "completion": "7",
+                "tokens": [5, 1],
+                "top_ids": [[5], [1]],
+                "top_logps": [[-0.1], [-0.1]],
+                "temperature": 1.0,
+            },
+            "FILE line 1 was written with another tokenizer",
+        ),
+        ("distill.py", ("--how", "hardly"), {}, "--how 'hardly' is unknown, the closest is 'hard'"),
+        (
+            "distill.py",
+            ("--how", "gkd", "--teacher", "MODEL"),
+            {},
+            "have different vocabularies, of 1024 and 31",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_path):
+    file = tmp_path / "FILE"
+    file.write_text(json.dumps(line) + "\n")
+    flags = [str({"MODEL": model, "TASK": task}.get(flag, flag)) for flag in flags]
+    done = Experiment(script, tmp_path / "run", *FEW, *flags).run()
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert re.search(complaint, done.stderr), done.stderr
