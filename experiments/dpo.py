@@ -50,7 +50,7 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
 LIMITS |= {"beta": (1e-6, inf), "label_smoothing": (0, 0.5), "gamma": (0, inf)}
-SMOKE = {"problems": 16, "samples": 4, "pairs_per_step": 4}
+SMOKE = {"problems": 24, "samples": 4, "pairs_per_step": 4, "max_tokens": 40}
 
 
 def run(cfg: Config) -> dict:

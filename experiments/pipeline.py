@@ -45,6 +45,8 @@ from jaxreason.training import (
 )
 from jaxreason.types import Params
 
+GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
+
 SMALL = ModelConfig("llama", 1024, 128, layers=4, heads=4, kv_heads=4, head_width=32, mlp_width=512, context=512)
 LARGE = replace(SMALL, width=256, layers=6, heads=8, kv_heads=8, mlp_width=768)
 
@@ -161,7 +163,7 @@ def stepped(
     sampling |= {"policy": policy(stage, cfg, tokenizer), "reward": numbers.strict}
     if stage.kind == "reinforce":
         update = partial(grpo_update, model=model, algorithm=GRPO, optimizer=optimizer)
-        sampling |= {"update": jax.jit(update, donate_argnums=0), "graders": {"strict": numbers.strict}}
+        sampling |= {"update": jax.jit(update, donate_argnums=0), "graders": GRADERS}
         return grpo_steps(state, task.train, algorithm=GRPO, **sampling)
     loss = partial(pair_loss if stage.kind == "prefer" else text_loss, model=model)
     update = partial(supervised_update, loss=loss, optimizer=optimizer)

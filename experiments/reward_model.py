@@ -42,7 +42,7 @@ class Config(Tuning):
 
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
-SMOKE = {"problems": 16, "samples": 4, "pairs_per_step": 4, "eval_problems": 16}
+SMOKE = {"problems": 24, "samples": 4, "pairs_per_step": 4, "eval_problems": 24, "max_tokens": 40}
 
 
 def run(cfg: Config) -> dict:

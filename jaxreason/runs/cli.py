@@ -45,7 +45,10 @@ def _parse(defaults: Config, description: str | None, argv: list[str] | None) ->
         allow_abbrev=False,
         add_option_string_dash_variants=simple_parsing.DashVariant.DASH,
     )
-    parser.add_arguments(type(defaults), dest="config", default=defaults)
+    kind = type(defaults)
+    if (kind.__doc__ or "").startswith(f"{kind.__name__}("):  # the signature, which dataclass writes where nothing is
+        kind.__doc__ = "what can be set"
+    parser.add_arguments(kind, dest="config", default=defaults)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]

@@ -11,7 +11,7 @@ from jaxreason.tasks import load_task
 from tests.experiments.harness import Experiment
 from tests.experiments.test_grpo_gsm8k import rows, timeless
 
-FEW = ("--smoke", "--steps", "4", "--save-every", "1", "--eval-problems", "8")
+FEW = ("--smoke", "--steps", "4", "--save-every", "1")
 LEFT = {"config.json", "metrics.jsonl", "checkpoints", "training.png", "before.json", "summary.json"}
 ROADS = [
     ("sft.py", ("--lora-rank", "2", "--export"), {"model", "adapters"}),
