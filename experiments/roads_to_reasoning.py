@@ -14,7 +14,7 @@ for one seed; a road that is finished is not taken again.
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -114,10 +114,13 @@ def run(cfg: Config) -> dict:
 def travel(cfg: Config, road: Road, folder: Path, seed: int) -> dict:
     common = {"model": cfg.student, "task": cfg.task, "seed": seed, "out": str(folder)}
     common |= {"token_budget": cfg.token_budget, "eval_problems": cfg.eval_problems, "steps": 10_000}
-    small = {"rows": 4, "problems": 24, "pairs_per_step": 4, "prompts_per_step": 4, "max_tokens": 16}
+    small = {"rows": 4, "problems": 24, "pairs_per_step": 4, "prompts_per_step": 4, "max_tokens": 40}
     flags = road.flags(**common)
-    fewer = {name: value for name, value in small.items() if cfg.smoke and hasattr(flags, name)}
-    return road.travel(road.flags(**common, **fewer))
+    if cfg.smoke:
+        flags = replace(flags, **{name: value for name, value in small.items() if hasattr(flags, name)})
+    if road.travel is rejection_sampling.run:  # its rounds share out the steps
+        flags = replace(flags, steps=-(-cfg.token_budget // (flags.rows * flags.length)))
+    return road.travel(flags)
 
 
 def travelled(folder: Path) -> dict | None:

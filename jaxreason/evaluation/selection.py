@@ -21,8 +21,12 @@ def unfiltered(samples: Iterable[Sample], *, most: int) -> list[Sample]:
 def _some(samples: Iterable[Sample], most: int) -> list[Sample]:
     by_problem: dict[int, dict[str, Sample]] = defaultdict(dict)
     for sample in samples:
-        by_problem[sample["index"]].setdefault(" ".join(sample["completion"].split()), sample)
+        by_problem[sample["index"]].setdefault(_text(sample), sample)
     return [sample for texts in by_problem.values() for sample in islice(texts.values(), most)]
+
+
+def _text(sample: Sample) -> str:
+    return " ".join(sample["completion"].split())
 
 
 def source(sample: Sample) -> str:
@@ -32,13 +36,14 @@ def source(sample: Sample) -> str:
 
 def paired(samples: Sequence[Sample], kinds: Iterable[tuple[str, str]], *, most: int) -> list[tuple[Sample, Sample]]:
     """Pairs of different texts of one problem, for each (chosen, rejected) among the `kinds` of `source`; every kind at
-    most `most` times a problem. Texts that were cut off are left out."""
-    by_source: dict[tuple[int, str], list[Sample]] = defaultdict(list)
-    for sample in unfiltered(samples, most=len(samples)):
-        by_source[sample["index"], source(sample)].append(sample)
+    most `most` times a problem, and no text twice in it. Texts that were cut off are left out."""
+    kinds, by_source = list(kinds), defaultdict(dict)
+    for sample in samples:
+        if not sample["truncated"]:
+            by_source[sample["index"], source(sample)].setdefault(_text(sample), sample)
     pairs = []
     for index in dict.fromkeys(sample["index"] for sample in samples):
         for kind in kinds:
-            sides = zip(*(by_source[index, side] for side in kind), strict=False)
-            pairs += islice((pair for pair in sides if pair[0]["completion"] != pair[1]["completion"]), most)
+            sides = zip(*(by_source[index, side].values() for side in kind), strict=False)
+            pairs += islice((pair for pair in sides if _text(pair[0]) != _text(pair[1])), most)
     return pairs

@@ -114,3 +114,17 @@ def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_
     done = Experiment(script, tmp_path / "run", *FEW, *flags).run()
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert re.search(complaint, done.stderr), done.stderr
+
+
+def test_roads_are_compared_in_one_table(tmp_path):
+    run = Experiment("roads_to_reasoning.py", tmp_path / "roads", "--smoke", "--roads", "solutions,dpo")
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    header, *lines = (run.folder / "roads.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["solutions", "dpo"]
+    table = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    assert all(int(row["tokens_read"]) >= 500 and float(row["teraflops"]) > 0 for row in table)
+    assert int(table[0]["tokens_written_before"]) == 0 < int(table[1]["tokens_written_before"])
+    again = run.run()  # every road is finished: nothing is trained
+    assert again.returncode == 0 and "the first step" not in again.stdout
+    assert (run.folder / "roads.png").read_bytes().startswith(b"\x89PNG")

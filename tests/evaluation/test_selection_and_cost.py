@@ -1,0 +1,63 @@
+"""What is learned of what was sampled, by hand; arithmetic against XLA's own count."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxreason.evaluation import accepted, forward_flops, paired, source, training_flops, unfiltered
+from jaxreason.models.scoring import score_packed
+from jaxreason.models.transformer import Transformer, init
+from jaxreason.types import Packed
+from tests.models.families import TINY
+
+
+def sample(index, completion, strict, truncated=False, model="a") -> dict:
+    return {"index": index, "completion": completion, "strict": strict, "truncated": truncated, "model": model}
+
+
+SAMPLES = [
+    sample(0, "1+1 = 2", 1.0),
+    sample(0, "1+1  =  2\n", 1.0),  # the same but for blanks
+    sample(0, "2", 1.0),
+    sample(0, "two, of course", 1.0),
+    sample(0, "3", 0.0),
+    sample(1, "so 7 and", 1.0, truncated=True),
+    sample(1, "8", 0.0),
+    sample(0, "2", 1.0, model="b"),
+    sample(0, "4", 0.0, model="b"),
+]
+
+
+def test_right_texts_once_and_a_few_for_each_problem():
+    assert [row["completion"] for row in accepted(SAMPLES, most=2)] == ["1+1 = 2", "2"]
+    assert [row["completion"] for row in unfiltered(SAMPLES, most=9)] == [
+        "1+1 = 2",
+        "2",
+        "two, of course",
+        "3",
+        "4",
+        "8",
+    ]
+
+
+def test_pairs_by_who_wrote_each_side():
+    def texts(kinds, most):
+        return [(better["completion"], worse["completion"]) for better, worse in paired(SAMPLES, kinds, most=most)]
+
+    assert texts([("a right", "a wrong")], 1) == [("1+1 = 2", "3")]
+    assert texts([("a right", "b wrong"), ("b wrong", "a wrong")], 2) == [("1+1 = 2", "4"), ("4", "3")]
+    assert texts([("b right", "b wrong")], 1) == [("2", "4")]  # though another model wrote the same text
+    assert texts([("a right", "c wrong")], 1) == []
+    assert source(SAMPLES[-1]) == "b wrong"
+
+
+def test_arithmetic_is_what_xla_counts():
+    cfg, rows, length = TINY["llama3"], 4, 32
+    packed = Packed(*(jnp.ones((rows, length + 1), kind) for kind in (jnp.int32, jnp.int32, bool)))
+    params = init(jax.random.key(0), cfg)
+
+    def loss(params):
+        return score_packed(params, packed, model=Transformer(cfg)).logps.sum()
+
+    for function, expected in ((loss, forward_flops), (jax.grad(loss), training_flops)):
+        counted = jax.jit(function).lower(params).compile().cost_analysis()["flops"]
+        assert 0.9 < expected(cfg, rows * length, keys=length) / counted < 1.1
