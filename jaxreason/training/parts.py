@@ -49,6 +49,8 @@ def updater(
 
     @partial(jax.jit, donate_argnums=1, static_argnames="pieces")
     def add(params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
+        """Adds the part's gradient: one pass over its prompts, forward and backward, for any number of pieces."""
+
         def prompts_read(params: Params) -> Read:
             return read_prompts(overlay(frozen, params), part.rollouts.prompts, model=model)
 
