@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import resource
 import statistics
 import sys
@@ -44,6 +45,8 @@ class Apart:
 
 def peak_gb() -> float:
     """Largest resident memory of this process so far."""
+    if (status := Path("/proc/self/status")).exists():  # Linux's ru_maxrss begins with that of the parent
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
