@@ -17,11 +17,11 @@ from math import inf
 from pathlib import Path
 
 from jaxreason.rewards import MathGrader, numbers
-from jaxreason.runs import check_limits, main, write_json
+from jaxreason.runs import check_limits, main, presets, write_json
 from jaxreason.tasks import Problem, load_task
 
 LIMITS = dict.fromkeys(("answers", "workers"), (1, inf)) | {"hostile": (0, inf)}
-SMOKE = {"answers": 20, "hostile": 1}
+PRESETS = presets(smoke={"answers": 20, "hostile": 1})
 HOSTILE = ("9^{9^{9^{9}}}", "9999999!", "(((9999!)!)!)!", "(x+y+z+w)^{300}", "10^{10^{10}}", "\\int_0^1 e^{x^{x^x}} dx")
 
 
@@ -105,4 +105,4 @@ def answers(rng: random.Random) -> tuple[str, str, str]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

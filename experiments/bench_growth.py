@@ -22,7 +22,7 @@ from rich.console import Console
 
 from jaxreason.models import ModelConfig, Transformer, fuse, load_model
 from jaxreason.objectives import GRPO
-from jaxreason.runs import check_limits, interleave, main
+from jaxreason.runs import check_limits, interleave, main, presets
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, row_keys
 from jaxreason.training import Batch, init_state, make_optimizer, prepare, updater
 from jaxreason.types import Prompts, Rollouts
@@ -30,7 +30,9 @@ from jaxreason.types import Prompts, Rollouts
 LIMITS = dict.fromkeys(("prompts", "tokens", "rounds", "largest_group", "longest_prompt"), (1, inf)) | {
     "memory": (0, inf)
 }
-SMOKE = {"model": "tiny", "prompts": 1, "tokens": 4, "rounds": 1, "largest_group": 4, "longest_prompt": 128}
+PRESETS = presets(
+    smoke={"model": "tiny", "prompts": 1, "tokens": 4, "rounds": 1, "largest_group": 4, "longest_prompt": 128}
+)
 
 
 @dataclass(frozen=True)
@@ -158,4 +160,4 @@ def plot(rows: list[dict], path: Path, *, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

@@ -20,11 +20,11 @@ from rich.console import Console
 
 from jaxreason.errors import InputError
 from jaxreason.models import load_model, save_folder
-from jaxreason.runs import check_limits, contest, main, ready
+from jaxreason.runs import check_limits, contest, main, presets, ready
 
 LIMITS = dict.fromkeys(("prompts", "groups", "tokens", "rounds"), (1, inf))
 LIMITS |= {"prompt_tokens": (0, inf), "memory": (1e-9, inf), "trl_rows": (0, inf)}
-SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1}
+PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1})
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ def run(cfg: Config) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

@@ -19,10 +19,10 @@ import numpy as np
 from contenders import our_grpo_step, prompts_of, trl_step
 
 from jaxreason.models import load_model, save_folder
-from jaxreason.runs import check_limits, main, peak_gb, write_json
+from jaxreason.runs import check_limits, main, peak_gb, presets, write_json
 
 LIMITS = dict.fromkeys(("prompts", "groups", "tokens"), (1, inf)) | {"prompt_tokens": (0, inf), "memory": (0, inf)}
-SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4}
+PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4})
 
 
 @dataclass(frozen=True)
@@ -88,4 +88,4 @@ def two_steps(step) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

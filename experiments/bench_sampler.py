@@ -24,13 +24,13 @@ from contenders import our_sampler, transformers_generate, tunix_sampler
 from rich.console import Console
 
 from jaxreason.models import Transformer, fuse, load_model, save_folder
-from jaxreason.runs import check_limits, contest, main, ready
+from jaxreason.runs import check_limits, contest, main, presets, ready
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, pad_prompts, row_keys
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 
 LIMITS = dict.fromkeys(("groups", "tokens", "rounds"), (1, inf)) | {"prompts": (1, 1000), "longest": (1, 100)}
-SMOKE = {"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1}
+PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1})
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ def uneven(cfg: Config, decoder: TransformerDecoder, params, ids: list[list[int]
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from jaxreason.errors import InputError
 from jaxreason.models import load_model, save_folder
-from jaxreason.runs import check_limits, contest, main, ready
+from jaxreason.runs import check_limits, contest, main, presets, ready
 from jaxreason.tasks import load_task
 
 LIMITS = dict.fromkeys(("rows", "rounds", "micro_batches"), (1, inf)) | {"length": (2, inf)}
-SMOKE = {"model": "tiny", "rows": 4, "length": 32, "rounds": 1, "micro_batches": 2}
+PRESETS = presets(smoke={"model": "tiny", "rows": 4, "length": 32, "rounds": 1, "micro_batches": 2})
 
 
 @dataclass(frozen=True)
@@ -55,4 +55,4 @@ def run(cfg: Config) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

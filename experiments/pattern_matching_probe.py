@@ -19,8 +19,8 @@ import jax
 from rich.console import Console
 
 from jaxreason.evaluation import evaluate, plot_sets, sets_table
-from jaxreason.models import SHIPPED, Transformer, load_model
-from jaxreason.runs import check_limits, evaluate_sets, main, write_json
+from jaxreason.models import Transformer, load_model
+from jaxreason.runs import check_limits, evaluate_sets, main, presets, write_json
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
@@ -29,6 +29,7 @@ LIMITS = dict.fromkeys(("problems", "max_tokens", "rows"), (1, inf))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, 4), "seed": (0, 2**32 - 1)}
 REAL = {"problems": 50, "max_tokens": 256, "temperature": 0.0, "rows": 32}
 SMOKE = {"problems": 4, "max_tokens": 16, "rows": 4}
+PRESETS = presets(real=REAL, smoke=SMOKE)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,6 @@ class Config:
     seed: int = 0
     out: str = ""  # folder for the numbers, all completions and the plot; empty: runs/pattern_matching_probe/MODEL
     smoke: bool = False  # shrink what no flag sets to a minute's work
-
-
-def presets(cfg: Config) -> dict:
-    return ({} if cfg.model in SHIPPED else REAL) | (SMOKE if cfg.smoke else {})
 
 
 def run(cfg: Config) -> dict:
@@ -74,4 +71,4 @@ def run(cfg: Config) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, presets)
+    main(run, Config, __doc__, PRESETS)

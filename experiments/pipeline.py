@@ -24,7 +24,7 @@ from jaxreason.evaluation import evaluate
 from jaxreason.models import ModelConfig, Transformer, init, load_folder, save_folder
 from jaxreason.objectives import GRPO
 from jaxreason.rewards import numbers
-from jaxreason.runs import RunFolder, check_limits, main, train
+from jaxreason.runs import RunFolder, check_limits, main, presets, train
 from jaxreason.sampling import Policy, Sampling, sampler
 from jaxreason.tasks import Problem, Task, corpus, load_task
 from jaxreason.tasks.grade_school import answer_alone, bare_equations, checked_steps, labelled_steps, one_expression
@@ -109,7 +109,7 @@ class Config:
 
 COUNTS = ("rows", "prompts_per_step", "groups", "max_tokens", "eval_problems", "save_every")
 LIMITS = dict.fromkeys(COUNTS, (1, inf)) | {"length": (128, 512), "share": (1e-4, 1e3), "seed": (0, 2**32 - 1)}
-SMOKE = {"share": 0.002, "rows": 4, "prompts_per_step": 2, "groups": 2, "eval_problems": 4}
+PRESETS = presets(smoke={"share": 0.002, "rows": 4, "prompts_per_step": 2, "groups": 2, "eval_problems": 4})
 
 
 def run(cfg: Config) -> None:
@@ -219,4 +219,4 @@ def steps_of(stage: Stage, cfg: Config) -> int:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

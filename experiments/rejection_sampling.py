@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxreason.errors import InputError
 from jaxreason.evaluation import accepted
 from jaxreason.models import overlay
-from jaxreason.runs import Study, Tuning, main, presets
+from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets
 from jaxreason.text import fitted
 from jaxreason.training import TrainState, in_turn, text_loss, text_steps
 
@@ -40,7 +40,7 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("rounds", "problems", "samples", "keep", "rows", "micro_batches"), (1, inf))
 LIMITS |= {"length": (2, inf)}
-SMOKE = {"problems": 16, "rows": 4, "micro_batches": 1}
+PRESETS = presets(real=REAL, smoke=SMOKE | {"problems": 16, "rows": 4, "micro_batches": 1})
 
 
 def run(cfg: Config) -> dict:
@@ -79,4 +79,4 @@ def written(state: TrainState, number: int, cfg: Config, study: Study) -> list[d
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: presets(cfg) | (SMOKE if cfg.smoke else {}))
+    main(run, Config, __doc__, PRESETS)

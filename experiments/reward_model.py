@@ -20,7 +20,7 @@ from dpo import counted, write_pairs
 
 from jaxreason.evaluation import mean_with_se, plot_training
 from jaxreason.models import Transformer, overlay, rewards_of, save_folder, with_reward_head
-from jaxreason.runs import Study, Tuning, main, presets, write_json
+from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets, write_json
 from jaxreason.tasks import Problem
 from jaxreason.text import Pair, read_pairs
 from jaxreason.training import pair_steps, reward_loss, score_pairs
@@ -42,7 +42,9 @@ class Config(Tuning):
 
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
-SMOKE = {"problems": 24, "samples": 4, "pairs_per_step": 4, "eval_problems": 24, "max_tokens": 40}
+PRESETS = presets(
+    real=REAL, smoke=SMOKE | {"problems": 24, "samples": 4, "pairs_per_step": 4, "eval_problems": 24, "max_tokens": 40}
+)
 
 
 def run(cfg: Config) -> dict:
@@ -91,4 +93,4 @@ def ranked_right(params: Params, *, model: Transformer, pairs: list[Pair], pairs
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: presets(cfg) | (SMOKE if cfg.smoke else {}))
+    main(run, Config, __doc__, PRESETS)

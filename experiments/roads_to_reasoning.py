@@ -13,11 +13,12 @@ for one seed; a road that is finished is not taken again.
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 import distill
@@ -32,31 +33,31 @@ from rich.table import Table
 from jaxreason.errors import InputError
 from jaxreason.evaluation import forward_flops, wilson_interval
 from jaxreason.models import load_model
-from jaxreason.runs import check_limits, main
+from jaxreason.runs import check_limits, filled, main, presets, read_rows
 
 KEYS = 80  # tokens that one looks at, on average: with prompts of 50 and answers of 30 tokens
 
 
 class Road(NamedTuple):
-    travel: Callable[..., dict]
-    flags: Callable[..., object]
+    experiment: ModuleType
     passes: int
     """Forward passes that a token read in an update costs: 3 for the update, 1 more for each time that the student, the
     teacher or a reference read or wrote it just for that update."""
+    flags: Mapping[str, object] = MappingProxyType({})
 
 
 def roads(cfg: "Config") -> dict[str, Road]:
-    teach = partial(distill.Config, teacher=cfg.teacher)
+    taught = {"teacher": cfg.teacher}
     mixture = {"writers": f"{cfg.teacher},{cfg.student}", "kinds": f"{cfg.teacher} right>{cfg.student} wrong"}
     return {
-        "solutions": Road(sft.run, sft.Config, 3),
-        "rejection": Road(rejection_sampling.run, rejection_sampling.Config, 3),
-        "hard": Road(distill.run, teach, 3),
-        "unfiltered": Road(distill.run, partial(teach, unfiltered=True), 3),
-        "soft": Road(distill.run, partial(teach, how="soft"), 4),
-        "on-policy": Road(distill.run, partial(teach, how="on-policy"), 5),
-        "dpo": Road(dpo.run, partial(dpo.Config, **mixture), 3),
-        "grpo": Road(grpo_gsm8k.run, grpo_gsm8k.Config, 5),
+        "solutions": Road(sft, 3),
+        "rejection": Road(rejection_sampling, 3),
+        "hard": Road(distill, 3, taught),
+        "unfiltered": Road(distill, 3, taught | {"unfiltered": True}),
+        "soft": Road(distill, 4, taught | {"how": "soft"}),
+        "on-policy": Road(distill, 5, taught | {"how": "on-policy"}),
+        "dpo": Road(dpo, 3, mixture),
+        "grpo": Road(grpo_gsm8k, 5),
     }
 
 
@@ -74,7 +75,7 @@ class Config:
 
 
 LIMITS = dict.fromkeys(("token_budget", "seeds", "eval_problems"), (1, inf))
-SMOKE = {"token_budget": 500, "eval_problems": 4}
+PRESETS = presets(smoke={"token_budget": 500, "eval_problems": 4})
 
 
 def run(cfg: Config) -> dict:
@@ -113,14 +114,16 @@ def run(cfg: Config) -> dict:
 
 def travel(cfg: Config, road: Road, folder: Path, seed: int) -> dict:
     common = {"model": cfg.student, "task": cfg.task, "seed": seed, "out": str(folder)}
-    common |= {"token_budget": cfg.token_budget, "eval_problems": cfg.eval_problems, "steps": 10_000}
-    small = {"rows": 4, "problems": 24, "pairs_per_step": 4, "prompts_per_step": 4, "max_tokens": 40}
-    flags = road.flags(**common)
-    if cfg.smoke:
-        flags = replace(flags, **{name: value for name, value in small.items() if hasattr(flags, name)})
-    if road.travel is rejection_sampling.run:  # its rounds share out the steps
+    common |= {
+        "token_budget": cfg.token_budget,
+        "eval_problems": cfg.eval_problems,
+        "steps": 10_000,
+        "smoke": cfg.smoke,
+    }
+    flags = filled(road.experiment.Config, road.experiment.PRESETS, **common, **road.flags)
+    if road.experiment is rejection_sampling:  # its rounds share out the steps
         flags = replace(flags, steps=-(-cfg.token_budget // (flags.rows * flags.length)))
-    return road.travel(flags)
+    return road.experiment.run(flags)
 
 
 def travelled(folder: Path) -> dict | None:
@@ -131,8 +134,7 @@ def travelled(folder: Path) -> dict | None:
 def spent(folder: Path) -> tuple[int, int, float]:
     """Tokens through updates, tokens of texts that were written before, and seconds of both."""
     steps, texts = (
-        [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        for file in (folder / "metrics.jsonl", folder / "written.jsonl")
+        read_rows(file) if file.exists() else [] for file in (folder / "metrics.jsonl", folder / "written.jsonl")
     )
     seconds = sum(value for row in steps for name, value in row.items() if name.startswith("seconds_"))
     seconds += sum(row["seconds"] for row in texts)
@@ -171,4 +173,4 @@ def write(rows: list[dict], folder: Path, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, lambda cfg: SMOKE if cfg.smoke else {})
+    main(run, Config, __doc__, PRESETS)

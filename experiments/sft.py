@@ -14,7 +14,7 @@ from functools import partial
 from math import inf
 
 from jaxreason.errors import InputError
-from jaxreason.runs import Study, Tuning, main, presets
+from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets
 from jaxreason.text import Document, fitted, read_lessons
 from jaxreason.training import in_turn, text_loss, text_steps
 
@@ -29,6 +29,7 @@ class Config(Tuning):
 
 
 LIMITS = dict.fromkeys(("rows", "micro_batches"), (1, inf)) | {"length": (2, inf)}
+PRESETS = presets(real=REAL, smoke=SMOKE | {"rows": 4, "micro_batches": 1})
 
 
 def run(cfg: Config) -> dict:
@@ -52,4 +53,4 @@ def solutions(study: Study) -> list[Document]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, presets)
+    main(run, Config, __doc__, PRESETS)

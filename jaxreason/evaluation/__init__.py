@@ -3,7 +3,15 @@
 from jaxreason.evaluation.cost import forward_flops, training_flops
 from jaxreason.evaluation.evaluate import Evaluation, evaluate
 from jaxreason.evaluation.metrics import maj_at_k, majority_vote, mean_with_se, pass_at_k, wilson_interval
-from jaxreason.evaluation.report import before_after, one_line, plot_sets, plot_training, sets_table, side_by_side
+from jaxreason.evaluation.report import (
+    before_after,
+    one_line,
+    plot_curve,
+    plot_sets,
+    plot_training,
+    sets_table,
+    side_by_side,
+)
 from jaxreason.evaluation.selection import accepted, paired, source, unfiltered
 
 __all__ = [
@@ -18,6 +26,7 @@ __all__ = [
     "one_line",
     "paired",
     "pass_at_k",
+    "plot_curve",
     "plot_sets",
     "plot_training",
     "sets_table",

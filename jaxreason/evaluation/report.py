@@ -21,10 +21,7 @@ PANELS_SHOWN = 4
 
 
 def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: str) -> None:
-    """The first four of `PANELS` that the metrics know, over steps, as a PNG.
-
-    Points are steps; the line is a centred moving average over a tenth of the run.
-    """
+    """The first four of `PANELS` that the metrics know, over steps, as a PNG."""
     from matplotlib.figure import Figure  # imported where used: it costs a second
 
     known = {label: names for label, names in PANELS.items() if names[0] in metrics[0]}
@@ -32,23 +29,27 @@ def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: s
     rows = -(-len(shown) // 2)
     figure = Figure(figsize=(10, 3 * rows), layout="constrained")
     steps = np.array([row["step"] for row in metrics])
-    window = max(1, len(steps) // 10)
     grid = figure.subplots(rows, 2, squeeze=False).flat
     for axes in grid[len(shown) :]:
         axes.remove()
     for axes, (label, names) in zip(grid, shown.items(), strict=False):
         for name in names:
-            values = np.array([row[name] for row in metrics])
-            (points,) = axes.plot(steps, values, ".", alpha=0.35)
-            smooth = np.convolve(np.pad(values, window // 2, mode="edge"), np.ones(window) / window, mode="valid")
-            axes.plot(steps, smooth[: len(steps)], color=points.get_color(), label=name)
+            plot_curve(axes, steps, [row[name] for row in metrics], label=name)
         axes.set_xlabel("step")
         axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+
+
+def plot_curve(axes, steps, values, *, label: str, **how) -> None:
+    """Points, and as a line their centred moving average over a tenth of all; on axes of Matplotlib."""
+    window = max(1, len(steps) // 10)
+    (points,) = axes.plot(steps, values, ".", alpha=0.35, **how)
+    smooth = np.convolve(np.pad(values, window // 2, mode="edge"), np.ones(window) / window, mode="valid")
+    axes.plot(steps, smooth[: len(steps)], color=points.get_color(), label=label)
+    axes.grid(alpha=0.3)
 
 
 def one_line(summary: dict[str, float | int]) -> str:

@@ -1,14 +1,16 @@
 """The edge of the library: command line, run folder."""
 
 from jaxreason.runs.bench import contest, interleave, peak_gb, ready
-from jaxreason.runs.cli import check_limits, choose, main, parse
+from jaxreason.runs.cli import check_limits, choose, filled, main, parse, presets
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
-from jaxreason.runs.folder import RunFolder, write_json, write_text
-from jaxreason.runs.study import Study, Tuning, presets
+from jaxreason.runs.folder import RunFolder, read_rows, write_json, write_text
+from jaxreason.runs.study import REAL, SMOKE, Study, Tuning
 from jaxreason.runs.train import train
 
 __all__ = [
+    "REAL",
+    "SMOKE",
     "RunFolder",
     "Study",
     "Tuning",
@@ -17,11 +19,13 @@ __all__ = [
     "conclude",
     "contest",
     "evaluate_sets",
+    "filled",
     "interleave",
     "main",
     "parse",
     "peak_gb",
     "presets",
+    "read_rows",
     "ready",
     "show_progress",
     "train",

@@ -15,9 +15,13 @@ import simple_parsing
 
 from jaxreason.cache import cache_folder
 from jaxreason.errors import InputError
+from jaxreason.models import SHIPPED
 
 Config = TypeVar("Config")
 Option = TypeVar("Option")
+Presets = Callable[[Any], Mapping[str, Any]]
+"""Of a configuration as it was given, other defaults for what was not."""
+NONE: Mapping[str, Any] = {}
 
 
 class _Parser(simple_parsing.ArgumentParser):
@@ -29,12 +33,9 @@ def parse(
     config: type[Config],
     description: str | None = None,
     argv: list[str] | None = None,
-    presets: Callable[[Config], Mapping[str, Any]] | None = None,
+    presets: Presets | None = None,
 ) -> Config:
-    """Flags from the fields of `config`: their names, defaults, types and the comments beside them.
-
-    `presets` looks at what was given and returns other defaults for what was not.
-    """
+    """Flags from the fields of `config`: their names, defaults, types and the comments beside them."""
     given = _parse(config(), description, argv)
     return _parse(replace(config(), **presets(given)), description, argv) if presets else given
 
@@ -55,6 +56,20 @@ def _parse(defaults: Config, description: str | None, argv: list[str] | None) ->
         closest = get_close_matches(unknown[0].split("=")[0], flags, n=1)
         parser.error(f"unknown argument {unknown[0]!r}" + "".join(f", the closest flag is {flag}" for flag in closest))
     return args.config
+
+
+def presets(*, real: Mapping[str, Any] = NONE, smoke: Mapping[str, Any] = NONE) -> Presets:
+    """Other defaults: `real` for a `model` that does not ship with the package, `smoke` where that flag is set."""
+
+    def chosen(config: Any) -> dict[str, Any]:
+        return {**(real if real and config.model not in SHIPPED else NONE), **(smoke if config.smoke else NONE)}
+
+    return chosen
+
+
+def filled(config: type[Config], presets: Presets, **given: Any) -> Config:
+    """`config(**given)` with the defaults that `presets` has for the rest, as on the command line."""
+    return config(**{**presets(config(**given)), **given})
 
 
 def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
@@ -78,7 +93,7 @@ def main(
     run: Callable[[Any], Any],
     config: type[Config],
     description: str | None = None,
-    presets: Callable[[Any], Mapping[str, Any]] | None = None,
+    presets: Presets | None = None,
 ) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
     sys.unraisablehook = _interrupt_again

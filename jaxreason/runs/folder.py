@@ -107,7 +107,7 @@ class RunFolder:
             raise _unwritable(self.path / name, error) from error
 
     def metrics(self) -> list[dict[str, float | int]]:
-        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_bytes().splitlines()]
+        return read_rows(self.path / "metrics.jsonl")
 
     def remember(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value in file `name`, computed and written once."""
@@ -119,6 +119,11 @@ class RunFolder:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """One JSON object a line."""
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
 
 
 def _step(line: bytes) -> float:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from jaxreason.evaluation import Evaluation, evaluate
-from jaxreason.models import SHIPPED, Transformer, fuse, load_model, save_folder, unfuse
+from jaxreason.models import Transformer, fuse, load_model, save_folder, unfuse
 from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, save_lora
 from jaxreason.rewards import Reward
 from jaxreason.runs.cli import check_limits, choose
@@ -67,11 +67,6 @@ class Tuning:
     eval_samples: int = 1  # completions for each of them
     save_every: int = 20  # steps between checkpoints
     export: bool = False  # write the tuned model to OUT/model, and adapters to OUT/adapters
-
-
-def presets(cfg: Tuning) -> dict[str, Any]:
-    """The defaults of `Tuning` suit the models that ship with the package."""
-    return ({} if cfg.model in SHIPPED else REAL) | (SMOKE if cfg.smoke else {})
 
 
 class Study:
