@@ -16,8 +16,10 @@ from pathlib import Path
 import grpo_gsm8k
 import reward_model
 from rich.console import Console
+from rich.table import Table
 from roads_to_reasoning import travelled
 
+from jaxreason.evaluation import plot_curve
 from jaxreason.runs import check_limits, filled, main, presets, read_rows
 
 LIMITS = {"steps": (1, inf), "judge_steps": (1, inf), "kl_weight": (0, inf), "eval_problems": (1, inf)}
