@@ -183,13 +183,15 @@ def trl_step(
     return one_step_at_a_time(trainer)
 
 
-def our_sft_step(folder: Path, texts: list[list[int]], *, micro_batches: int) -> Callable[[], None]:
-    """One step of fine-tuning on texts of one length, all of their tokens learned."""
+def our_sft_step(
+    folder: Path, documents: list[Document], *, rows: int, length: int, micro_batches: int
+) -> Callable[[], None]:
+    """One step of fine-tuning on documents, packed into rows."""
     config, params, _ = load_folder(folder)
-    optimizer, sizes = make_optimizer(1e-6), {"rows": len(texts), "length": len(texts[0])}
+    optimizer, sizes = make_optimizer(1e-6), {"rows": rows, "length": length}
     update = partial(supervised_update, loss=partial(text_loss, model=Transformer(config)), optimizer=optimizer)
     update = jax.jit(partial(update, micro_batches=micro_batches), donate_argnums=0)
-    batch = batch_of(list(place(map(Document, texts), **sizes)), **sizes)
+    batch = batch_of(list(place(documents, **sizes)), **sizes)
     states = [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:
@@ -199,14 +201,14 @@ def our_sft_step(folder: Path, texts: list[list[int]], *, micro_batches: int) ->
     return step
 
 
-def trainer_step(folder: Path, texts: list[list[int]], *, rounds: int) -> Callable[[], None]:
-    """The same with transformers' `Trainer`, at most `rounds` times."""
+def trainer_step(folder: Path, documents: list[Document], *, rounds: int) -> Callable[[], None]:
+    """The same with transformers' `Trainer`, at most `rounds` times: a row for each document, padded to the longest."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
     settings = TrainingArguments(
         output_dir=str(folder.parent / "trainer"),
-        per_device_train_batch_size=len(texts),
+        per_device_train_batch_size=len(documents),
         max_steps=rounds,
         learning_rate=1e-6,
         use_cpu=True,
@@ -215,9 +217,19 @@ def trainer_step(folder: Path, texts: list[list[int]], *, rounds: int) -> Callab
         logging_strategy="no",
         disable_tqdm=True,
     )
-    rows = [{"input_ids": torch.tensor(text), "labels": torch.tensor(text)} for text in texts]
+    width = max(len(document.tokens) for document in documents)
+    rows = [{name: torch.tensor(values) for name, values in padded(document, width).items()} for document in documents]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return one_step_at_a_time(Trainer(model, settings, train_dataset=rows * rounds))
+
+
+def padded(document: Document, width: int) -> dict[str, list[int]]:
+    """As transformers' collators do: padded on the right, what is not learned labelled -100."""
+    tokens, learned = list(document.tokens), document.learned or [True] * len(document.tokens)
+    labels = [token if is_learned else -100 for token, is_learned in zip(tokens, learned, strict=True)]
+    rest = width - len(tokens)
+    mask = [1] * len(tokens) + [0] * rest
+    return {"input_ids": tokens + [0] * rest, "labels": labels + [-100] * rest, "attention_mask": mask}
 
 
 def one_step_at_a_time(trainer) -> Callable[[], None]:

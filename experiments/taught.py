@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from jaxreason.errors import InputError
 from jaxreason.evaluation import accepted, unfiltered
@@ -57,7 +56,7 @@ def lesson(cfg, study: Study, problem: Problem, row: Taught) -> Document:
         raise InputError(f"{row.name} has no stored tokens: give --top-k 0, or a file with top_ids and top_logps")
     if row.tokens != list(document.tokens[prompt:]) or row.top[0].max() >= study.tokenizer.vocab_size:
         raise InputError(f"{row.name} was written with another tokenizer than {cfg.model}'s: have a sister model write")
-    return document._replace(top=tuple(np.pad(x, [(prompt, 0), (0, 0)]) for x in row.top))
+    return document._replace(top=row.top)
 
 
 def write_taught(cfg, study: Study, file: Path) -> None:
@@ -79,10 +78,11 @@ def stored_tokens(cfg, documents: list[Document], model: Transformer, teacher: P
     top = jax.jit(partial(top_packed, count=cfg.top_k, model=model, temperature=cfg.softness))
     while documents:
         placed = list(place(documents, rows=ROWS, length=cfg.length))
-        ids, logps = jax.device_get(top(teacher, pack(placed, rows=ROWS, length=cfg.length)))
+        packed = pack(placed, rows=ROWS, length=cfg.length)
+        ids, logps = jax.device_get(top(teacher, packed))
         for document, row, begin in placed:
-            prompt, end = document.learned.index(True), begin + len(document.tokens)
-            own = row, slice(begin + prompt, end)
+            prompt, places = document.learned.index(True), packed.places[row]
+            own = row, (places >= begin + prompt) & (places < begin + len(document.tokens))
             stored = {"tokens": document.tokens[prompt:], "temperature": cfg.softness}
             yield stored | {"top_ids": ids[own].tolist(), "top_logps": logps[own].tolist()}
         documents = documents[len(placed) :]

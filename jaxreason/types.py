@@ -56,5 +56,11 @@ class Packed(NamedTuple):
     tokens: Int[Array, "P T"]
     segments: Int[Array, "P T"]
     """Number of the text within its row, from 1; 0 is padding."""
-    mask: Bool[Array, "P T"]
-    """True on tokens to be learned from what stands before them in their text; never a text's first token."""
+    places: Int[Array, "P M"]
+    """Where in the row the tokens stand that are learned from what stands before them in their text, in order; filled
+    up with 0: nothing predicts a text's first token."""
+
+    @property
+    def learned(self) -> Bool[Array | np.ndarray, "P M"]:
+        """True where a token is learned."""
+        return self.places > 0

@@ -17,7 +17,7 @@ def matrix_parameters(cfg: ModelConfig) -> int:
     return sum(map(prod, matrices.values()))
 
 
-def forward_flops(cfg: ModelConfig, tokens: int, keys: int) -> float:
+def forward_flops(cfg: ModelConfig, tokens: int, keys: int) -> int:
     """Floating-point operations of reading or writing `tokens` tokens that each look at `keys` others, on average.
 
     2 a parameter and token, and 4 a layer, head, head's width and key (Kaplan et al., arXiv 2001.08361, table 1).
@@ -25,6 +25,6 @@ def forward_flops(cfg: ModelConfig, tokens: int, keys: int) -> float:
     return tokens * (2 * matrix_parameters(cfg) + 4 * cfg.layers * cfg.heads * cfg.head_width * keys)
 
 
-def training_flops(cfg: ModelConfig, tokens: int, keys: int) -> float:
+def training_flops(cfg: ModelConfig, tokens: int, keys: int) -> int:
     """The same, forward and backward."""
     return (1 + BACKWARD) * forward_flops(cfg, tokens, keys)

@@ -253,12 +253,20 @@ def score_completions(
     return score_after(params, read, prompts, tokens, mask, model=model, temperature=temperature)
 
 
+def read_packed(
+    params: Params, packed: Packed, *, model: Transformer
+) -> tuple[Float[Array, "P M D"], Int[Array, "P M"]]:
+    """The hidden states that predict the learned tokens, and these tokens: nothing else meets the unembedding."""
+    hidden = run_packed(params, packed.tokens, packed.segments, model=model)
+    before = jnp.maximum(packed.places - 1, 0)
+    tokens = jnp.take_along_axis(packed.tokens, packed.places, axis=1)
+    return jnp.take_along_axis(hidden, before[..., None], axis=1), tokens
+
+
 def score_packed(params: Params, packed: Packed, *, model: Transformer) -> Scores:
-    """Scores [P T] of the tokens under `packed.mask`, each given its own text up to it."""
-    tokens, segments, mask = packed
-    hidden = run_packed(params, tokens[:, :-1], segments[:, :-1], model=model)
-    scores = score_hidden(params, hidden, tokens[:, 1:], mask[:, 1:], model=model)
-    return Scores(*(jnp.pad(s, [(0, 0), (1, 0)]) for s in scores))
+    """Scores [P M] of the learned tokens, each given its own text up to it."""
+    hidden, tokens = read_packed(params, packed, model=model)
+    return score_hidden(params, hidden, tokens, packed.learned, model=model)
 
 
 def compare_packed(
@@ -270,22 +278,20 @@ def compare_packed(
     teacher_model: Transformer,
     divergence: Divergence,
     temperature: float = 1.0,
-) -> Float[Array, "P T"]:
-    """At every token under `packed.mask`, how far the student's prediction of it is from the teacher's."""
-    tokens, segments, mask = packed
-    hidden, known = (
-        run_packed(weights, tokens[:, :-1], segments[:, :-1], model=of)
-        for weights, of in ((params, model), (teacher, teacher_model))
-    )
+) -> Float[Array, "P M"]:
+    """At every learned token, how far the student's prediction of it is from the teacher's."""
+    hidden, _ = read_packed(params, packed, model=model)
+    known, _ = read_packed(teacher, packed, model=teacher_model)
     how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
-    return jnp.pad(compare_hidden(params, hidden, teacher, known, mask[:, 1:], **how), [(0, 0), (1, 0)])
+    return compare_hidden(params, hidden, teacher, known, packed.learned, **how)
 
 
 def top_packed(params: Params, packed: Packed, *, count: int, model: Transformer, temperature: float = 1.0) -> Top:
-    """The `count` most probable tokens in the place of every token, at a temperature; to be stored (`compare_top`).
+    """The `count` most probable tokens [P M C] in the place of every learned one, at a temperature; to be stored
+    (`compare_top`).
 
     Holds the logits of all rows at once: give it a few at a time.
     """
-    hidden = run_packed(params, packed.tokens[:, :-1], packed.segments[:, :-1], model=model)
+    hidden, _ = read_packed(params, packed, model=model)
     logps, ids = jax.lax.top_k(jax.nn.log_softmax(unembed(params, hidden, model=model) / temperature), count)
-    return Top(*(jnp.pad(x, [(0, 0), (1, 0), (0, 0)]) for x in (ids, logps)))
+    return Top(ids, logps)

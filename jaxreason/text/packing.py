@@ -9,6 +9,9 @@ from jaxtyping import Float, Int
 from jaxreason.errors import InputError
 from jaxreason.types import Packed
 
+ROOMS = 8
+"""Into how many sizes the number of tokens that a row learns is rounded up: each is compiled once."""
+
 
 class Document(NamedTuple):
     tokens: Sequence[int]
@@ -16,8 +19,8 @@ class Document(NamedTuple):
     """True on tokens that are learned, the others are only read; None: all. The first never is: nothing predicts it."""
     name: str = "a text"
     """What to call it in an error: `lessons.jsonl line 7`."""
-    top: tuple[Int[np.ndarray, "T C"], Float[np.ndarray, "T C"]] | None = None
-    """Most probable tokens in the place of each token, and their log-probabilities, where a teacher stored them."""
+    top: tuple[Int[np.ndarray, "M C"], Float[np.ndarray, "M C"]] | None = None
+    """Most probable tokens in the place of each learned one, and their log-probabilities, if a teacher stored them."""
 
 
 def answered(prompt: Sequence[int], completion: Sequence[int], name: str = "a text") -> Document:
@@ -61,20 +64,23 @@ def pack(placed: Iterable[Placed], *, rows: int, length: int) -> Packed:
         mask[row, begin : begin + 1] = False
         count[row] += 1
         segments[row, begin:end] = count[row]
-    return Packed(tokens, segments, mask)
+    room = -(-mask.sum(axis=1).max() // (length / ROOMS))
+    first = np.argsort(~mask, axis=1, kind="stable")[:, : max(1, int(room * length / ROOMS))]
+    return Packed(tokens, segments, np.where(np.take_along_axis(mask, first, axis=1), first, 0).astype(np.int32))
 
 
 def pack_top(
-    placed: Sequence[Placed], *, rows: int, length: int
-) -> tuple[Int[np.ndarray, "P T C"], Float[np.ndarray, "P T C"]] | None:
-    """What teachers stored of the same documents, zeros between them; None where they stored nothing."""
+    placed: Sequence[Placed], *, rows: int, room: int
+) -> tuple[Int[np.ndarray, "P M C"], Float[np.ndarray, "P M C"]] | None:
+    """What teachers stored of the same documents, in the order of `Packed.places`; None where they stored nothing."""
     if any(document.top is None for document, *_ in placed):
         return None
-    count = placed[0].document.top[0].shape[1]
-    ids, logps = np.zeros((rows, length, count), np.int32), np.zeros((rows, length, count), np.float32)
-    for document, row, begin in placed:
-        end = begin + len(document.tokens)
-        ids[row, begin:end], logps[row, begin:end] = document.top
+    shape, used = (rows, room, placed[0].document.top[0].shape[1]), np.zeros(rows, np.int32)
+    ids, logps = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    for document, row, _ in placed:
+        begin = used[row]
+        used[row] += len(document.top[0])
+        ids[row, begin : used[row]], logps[row, begin : used[row]] = document.top
     return ids, logps
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxreason.models.lora import overlay
-from jaxreason.models.scoring import Divergence, Scores, Top, compare_packed, compare_top
-from jaxreason.models.transformer import Transformer, run_packed
+from jaxreason.models.scoring import Divergence, Scores, compare_packed, compare_top, read_packed
+from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import token_mean
 from jaxreason.sampling.rollout import Policy, pad_prompts
 from jaxreason.tasks import Problem
@@ -45,14 +45,12 @@ def stored_loss(
     params: Params, batch: Texts, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
 ) -> tuple[Float[Array, ""], Statistics]:
     """`teacher_loss` from the teacher's most probable tokens, as they were stored (see `compare_top`)."""
-    packed, top = batch.packed, Top(*(x[:, 1:] for x in batch.top))
-    hidden = run_packed(params, packed.tokens[:, :-1], packed.segments[:, :-1], model=model)
+    hidden, _ = read_packed(params, batch.packed, model=model)
     how = {"model": model, "divergence": divergence, "temperature": temperature}
-    values = compare_top(params, hidden, top, packed.mask[:, 1:], **how)
-    return _mean(jnp.pad(values, [(0, 0), (1, 0)]), batch)
+    return _mean(compare_top(params, hidden, batch.top, batch.packed.learned, **how), batch)
 
 
-def _mean(values: Float[Array, "P T"], batch: Texts) -> tuple[Float[Array, ""], Statistics]:
+def _mean(values: Float[Array, "P M"], batch: Texts) -> tuple[Float[Array, ""], Statistics]:
     loss = jnp.sum(batch.weights * values)
     return loss, jax.lax.stop_gradient(Statistics({"loss": loss}, {}))
 

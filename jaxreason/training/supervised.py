@@ -22,17 +22,18 @@ from jaxreason.types import Packed, Params
 
 class Texts(NamedTuple):
     packed: Packed
-    weights: Float[Array | np.ndarray, "P T"]
-    """1 / number of learned tokens of the whole batch on each of them, 0 elsewhere."""
+    weights: Float[Array | np.ndarray, "P M"]
+    """1 / number of learned tokens of the whole batch for each of them, 0 for what fills up."""
     top: Top | None = None
-    """The teacher's most probable tokens in the place of every token, where they were stored."""
+    """The teacher's most probable tokens [P M C] in the place of each learned one, where they were stored."""
 
 
 def batch_of(placed: Sequence[Placed], *, rows: int, length: int) -> Texts:
     """Rows of documents; the mean over their learned tokens is fixed before the batch is cut into micro-batches or over
     devices."""
-    packed, top = pack(placed, rows=rows, length=length), pack_top(placed, rows=rows, length=length)
-    weights = packed.mask / np.maximum(packed.mask.sum(), 1).astype(np.float32)
+    packed = pack(placed, rows=rows, length=length)
+    top = pack_top(placed, rows=rows, room=packed.places.shape[1])
+    weights = packed.learned / np.maximum(packed.learned.sum(), 1).astype(np.float32)
     return Texts(packed, weights, top and Top(*top))
 
 
@@ -90,7 +91,7 @@ def text_steps(
         state, metrics = update(state, batch)
         state = state._replace(position=state.position + len(placed))
         metrics = {name: float(value) for name, value in metrics.items()}
-        counts = {"tokens": int(batch.packed.mask.sum()), "tokens_read": int((batch.packed.segments > 0).sum())}
+        counts = {"tokens": int(batch.packed.learned.sum()), "tokens_read": int((batch.packed.segments > 0).sum())}
         yield state, {**metrics, **counts, "seconds_update": time.perf_counter() - begin}
 
 

@@ -52,7 +52,8 @@ def test_pairs_by_who_wrote_each_side():
 
 def test_arithmetic_is_what_xla_counts():
     cfg, rows, length = TINY["llama3"], 4, 32
-    packed = Packed(*(jnp.ones((rows, length + 1), kind) for kind in (jnp.int32, jnp.int32, bool)))
+    text = jnp.ones((rows, length), jnp.int32)
+    packed = Packed(text, text, jnp.broadcast_to(jnp.arange(1, length + 1), text.shape))  # a product for every token
     params = init(jax.random.key(0), cfg)
 
     def loss(params):

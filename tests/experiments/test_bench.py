@@ -9,7 +9,12 @@ from tests.experiments.harness import Experiment
 
 @pytest.mark.parametrize(
     ("script", "flags"),
-    [("bench_sampler.py", ()), ("bench_sampler.py", ("--uneven",)), ("bench_grpo_step.py", ()), ("bench_sft.py", ())],
+    [
+        ("bench_sampler.py", ()),
+        ("bench_sampler.py", ("--uneven",)),
+        ("bench_grpo_step.py", ()),
+        ("bench_sft.py", ("--task", "grade-school")),
+    ],
 )
 def test_a_benchmark_reports_medians_and_ratios(script, flags, tmp_path):
     run = Experiment(script, tmp_path / "figures.json", "--smoke", *flags)

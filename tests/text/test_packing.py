@@ -28,7 +28,7 @@ def test_documents_fill_rows_first_fit():
     packed = packed_rows(documents, rows=2, length=6)
     np.testing.assert_array_equal(packed.tokens, [[1, 2, 3, 4, 5, 10], [6, 7, 8, 9, 11, 12]])
     np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2, 3], [1, 1, 1, 1, 2, 2]])
-    np.testing.assert_array_equal(packed.mask, [[0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 1]])
+    np.testing.assert_array_equal(packed.places, [[2, 4, 0, 0], [1, 2, 3, 5]])
     stopped = packed_rows([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
     np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # what comes after one without room is left
     with pytest.raises(InputError, match="a text has 7 tokens, more than a row of 6"):
