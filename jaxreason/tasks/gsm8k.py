@@ -1,5 +1,6 @@
 """GSM8K: 7,473 + 1,319 grade-school word problems with worked solutions (Cobbe et al. 2021, arXiv 2110.14168; MIT)."""
 
+import re
 from pathlib import Path
 
 from jaxreason.tasks.examples import GRADE_SCHOOL
@@ -25,8 +26,12 @@ TEST = File(
 
 
 def problem(question: str, answer: str, index: int) -> Problem:
-    """From the dataset's own form: a worked solution whose last line is `#### N`; without `####` it is all answer."""
+    """From the dataset's own form: a worked solution whose last line is `#### N`; without `####` it is all answer.
+
+    Left out of the solution: what is written for a calculator, as in `48/2 = <<48/2=24>>24`.
+    """
     solution, _, final = answer.rpartition("####")
+    solution = re.sub("<<[^<>]*>>", "", solution)
     return Problem(question=question.strip(), answer=final.strip(), solution=solution.strip(), index=index)
 
 

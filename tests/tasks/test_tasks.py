@@ -22,7 +22,8 @@ def test_gsm8k(data):
     first = task.test[0]
     assert first.question.startswith("Janet\u2019s ducks lay 16 eggs per day.")
     assert (first.answer, first.index) == ("18", 0)
-    assert first.solution.endswith("every day at the farmer\u2019s market.")
+    assert first.solution.startswith("Janet sells 16 - 3 - 4 = 9 duck eggs a day.\n")  # the file has <<16-3-4=9>>9
+    assert not any("<<" in problem.solution or ">>" in problem.solution for problem in task.train)
     # facts of the dataset, counted independently of this loader
     assert sum("," in problem.answer for problem in task.train) == 79
     assert sum(problem.answer.startswith("-") for problem in task.test) == 2
