@@ -140,12 +140,12 @@ def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int)
     chosen = np.pad(chosen, (0, size - len(chosen)), mode="edge")
     prompts, *completions, truncated = batch.rollouts
     prompts = Prompts(*(x[chosen][:, :prompt] for x in prompts))
-    ids, mask, logps, weights, reference = (
-        x[chosen][..., :length] for x in (*completions, batch.weights, batch.reference_logps)
+    ids, mask, logps, advantages, weights, reference = (
+        x[chosen][..., :length] for x in (*completions, batch.advantages, batch.weights, batch.reference_logps)
     )
     real = real[:, None, None]
     rollouts = Rollouts(prompts, ids, mask & real, logps, truncated[chosen])
-    return Batch(rollouts, batch.advantages[chosen], weights * real, reference)
+    return Batch(rollouts, advantages, weights * real, reference)
 
 
 def activation_bytes(cfg: ModelConfig, dtype: Any, groups: int, length: int, prompt: int) -> float:
