@@ -159,8 +159,9 @@ def write(rows: list[dict], folder: Path, console: Console) -> None:
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key not in ("road", "seed")}
         n = sum(row["n"] for row in of)
         low, high = wilson_interval(round(sum(row["after"] * row["n"] for row in of)), n)
-        counts = (f"{mean[key]:,.0f}" for key in ("tokens_read", "tokens_written_before", "teraflops", "seconds"))
-        table.add_row(name, f"{mean['after']:.1%} [{low:.1%}, {high:.1%}]", f"{mean['length']:.1f}", *counts)
+        counts = (f"{mean[key]:,.0f}" for key in ("tokens_read", "tokens_written_before"))
+        costs = f"{mean['teraflops']:.1f}", f"{mean['seconds']:.0f}"
+        table.add_row(name, f"{mean['after']:.1%} [{low:.1%}, {high:.1%}]", f"{mean['length']:.1f}", *counts, *costs)
         bar = [[mean["after"] - low], [high - mean["after"]]]
         axes.errorbar(mean["teraflops"], mean["after"], yerr=bar, fmt="o", capsize=3)
         axes.annotate(name, (mean["teraflops"], mean["after"]), xytext=(6, 4), textcoords="offset points")

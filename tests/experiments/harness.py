@@ -22,7 +22,7 @@ class Experiment:
         self.folder = folder
         self.command = [sys.executable, str(ROOT / "experiments" / script), "--out", str(folder), *flags]
         self.environment = {k: v for k, v in os.environ.items() if k not in ("JAXREASON_DATA", "XLA_FLAGS")}
-        self.environment |= {"COLUMNS": "200", "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled")}
+        self.environment |= {"COLUMNS": "200", "JAX_COMPILATION_CACHE_DIR": str(folder.parents[1] / "compiled")}
         self.environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
     def start(self) -> subprocess.Popen:

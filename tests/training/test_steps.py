@@ -104,7 +104,9 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     monkeypatch.setattr(parts, "SHORTEST", 2)
     optimizer = make_optimizer(3e-3)
     settings = {"model": MODEL, "algorithm": algorithm, "optimizer": optimizer}
-    batch = prepare(rollouts(), REWARDS, algorithm, jnp.where(rollouts().mask, rollouts().logps - 0.1, 0.0))
+    sampled = rollouts()
+    sampled = sampled._replace(mask=sampled.mask.at[2, :, 2:].set(False))  # one group is short
+    batch = prepare(sampled, REWARDS, algorithm, jnp.where(sampled.mask, sampled.logps - 0.1, 0.0))
     if algorithm.kl_weight:  # advantages of single tokens, as in distillation
         batch = batch._replace(advantages=batch.advantages + jnp.linspace(-1, 1, T))
     pieces = list(parts.cut(batch, CFG, MODEL.dtype, memory, whole=bool(algorithm.kl_weight)))
