@@ -21,6 +21,7 @@ from math import inf
 import jax
 from taught import lessons, load_teacher
 
+from jaxreason.errors import InputError
 from jaxreason.models import score_completions
 from jaxreason.objectives import GRPO
 from jaxreason.objectives.divergence import forward_kl, jensen_shannon, reverse_kl
@@ -68,6 +69,8 @@ PRESETS = presets(
 
 def run(cfg: Config) -> dict:
     study = Study(cfg, "distill", LIMITS)
+    if cfg.top_k > study.config.vocab:
+        raise InputError(f"--top-k {cfg.top_k} is more than the {study.config.vocab} tokens there are: give fewer")
     advance = choose("how", cfg.how, {"hard": hard, "soft": soft, "gkd": gkd, "on-policy": on_policy})
     return study.run(advance(cfg, study))
 

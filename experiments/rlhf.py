@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from roads_to_reasoning import travelled
 
+from jaxreason.errors import InputError
 from jaxreason.evaluation import plot_curve
 from jaxreason.runs import check_limits, filled, main, presets, read_rows
 
@@ -48,6 +49,8 @@ def run(cfg: Config) -> dict:
     common = {"model": cfg.model, "task": cfg.task, "seed": cfg.seed, "smoke": cfg.smoke}
     common |= {"eval_problems": cfg.eval_problems}
     judge = Path(cfg.judge or folder / "judge" / "model")
+    if cfg.judge and not judge.is_dir():
+        raise InputError(f"--judge {cfg.judge} is not a folder: give a reward model's, or none to have one trained")
     if not judge.exists():
         console.rule("a reward model")
         flags = {"steps": cfg.judge_steps, "out": str(folder / "judge")}

@@ -1,13 +1,19 @@
 """Drawing one token from logits: temperature, top-k, top-p, min-p, greedy."""
 
 from dataclasses import dataclass
+from math import inf
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxreason.errors import InputError
+
 BLOCK = 256
 """Width of the second level of the two-level search; about the square root of a large vocabulary."""
+
+
+SENSIBLE = {"temperature": (0.0, inf), "top_k": (0, inf), "top_p": (0.0, 1.0), "min_p": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,11 @@ class Sampling:
     """Keep the smallest set of most probable tokens with at least this mass (arXiv 1904.09751)."""
     min_p: float = 0.0
     """Keep tokens at least this fraction as probable as the most probable one (arXiv 2407.01082)."""
+
+    def __post_init__(self):
+        for name, (low, high) in SENSIBLE.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} {getattr(self, name)} is out of range: give a number from {low} to {high}")
 
 
 GREEDY = Sampling(temperature=0.0)

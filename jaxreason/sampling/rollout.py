@@ -43,10 +43,9 @@ def sampler(
 
 def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
     """Right-pads token lists to the smallest bucket that holds the longest."""
-    longest = max(len(p) for p in prompts)
-    if min(len(p) for p in prompts) == 0:
-        raise InputError("a prompt is empty: give the model at least one token to continue")
-    width = bucket(longest)
+    if min(map(len, prompts), default=0) == 0:
+        raise InputError("a prompt is empty, or there is none: give the model at least one token to continue")
+    width = bucket(max(map(len, prompts)))
     tokens = np.zeros((len(prompts), width), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt

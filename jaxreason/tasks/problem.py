@@ -48,7 +48,8 @@ def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str
     Chat templates and plain prompts start from this.
     """
     if shots > len(task.examples):
-        raise InputError(f"{shots} shots are more than the {len(task.examples)} worked examples of {task.name}")
+        most = len(task.examples)
+        raise InputError(f"{shots} shots are more than the {most} worked examples of {task.name}: take {most} at most")
     if not shots:
         return [{"role": "user", "content": f"{problem.question}\n\n{task.instruction}"}]
     turns = []

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreason.errors import InputError
 from jaxreason.sampling.draw import Sampling, draw, inverse_cdf, truncate
 
 PROBABILITIES = np.array([0.05, 0.4, 0.02, 0.3, 0.1, 0.13])
@@ -64,3 +65,9 @@ def test_log_probabilities_are_tempered_but_not_renormalised_after_truncation():
     greedy, logp = draw(logits, jnp.array([0.99]), Sampling(temperature=0.0))
     assert token[0] == greedy[0] == 1
     np.testing.assert_allclose(logp, np.log(0.4), rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 1.5}, {"min_p": -0.1}, {"top_k": -1}])
+def test_what_cannot_be_meant_is_refused(wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} .* is out of range"):
+        Sampling(**wrong)
