@@ -32,10 +32,25 @@ class Prompts(NamedTuple):
         return self.mask.sum(axis=-1)
 
 
+class GuidedPrompts(NamedTuple):
+    """Prompts, and the same in the words of other models that guide the one that answers."""
+
+    tokens: Int[Array, "P S"]
+    mask: Bool[Array, "P S"]
+    guides: Prompts
+
+    @property
+    def lengths(self) -> Int[Array | np.ndarray, "P"]:
+        return self.mask.sum(axis=-1)
+
+
+AnyPrompts = Prompts | GuidedPrompts
+
+
 class Rollouts(NamedTuple):
     """Sampled completions beside their prompts."""
 
-    prompts: Prompts
+    prompts: AnyPrompts
     tokens: Int[Array, "P G T"]
     """Completion token ids."""
     mask: Bool[Array, "P G T"]

@@ -3,17 +3,21 @@
 from jaxreason.sampling.decoder import Decoder, State, TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
 from jaxreason.sampling.generate import generate, row_keys
+from jaxreason.sampling.logit_arithmetic import Guided, GuidedDecoder, Translation
 from jaxreason.sampling.rollout import Policy, check_prompts, pad_prompts, sample_all, sampler, texts
 from jaxreason.sampling.schedule import Sampler
 
 __all__ = [
     "GREEDY",
     "Decoder",
+    "Guided",
+    "GuidedDecoder",
     "Policy",
     "Sampler",
     "Sampling",
     "State",
     "TransformerDecoder",
+    "Translation",
     "check_prompts",
     "draw",
     "fresh",

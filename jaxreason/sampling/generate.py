@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxreason.sampling.decoder import Decoder, State
 from jaxreason.sampling.draw import Sampling, draw
-from jaxreason.types import Params, Prompts, Rollouts
+from jaxreason.types import AnyPrompts, Params, Rollouts
 
 
 class Live(NamedTuple):
@@ -47,7 +47,7 @@ def row_keys(key: Key[Array, ""], indices: Int[Array | np.ndarray, "P"], groups:
 
 def generate(
     params: Params,
-    prompts: Prompts,
+    prompts: AnyPrompts,
     *,
     keys: Key[Array, "P G"],
     decoder: Decoder,
@@ -69,7 +69,7 @@ def generate(
 
 def begin(
     params: Params,
-    prompts: Prompts,
+    prompts: AnyPrompts,
     keys: Key[Array, "P G"],
     *,
     slots: int,

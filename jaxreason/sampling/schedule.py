@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int, Key
 from jaxreason.sampling.decoder import Decoder, join, resize, take
 from jaxreason.sampling.draw import Sampling
 from jaxreason.sampling.generate import Drawn, Limits, Live, advance, begin
-from jaxreason.types import Params, Prompts, Rollouts
+from jaxreason.types import AnyPrompts, Params, Rollouts
 
 STEPS = 64
 """Tokens between two looks at what is done, at most; also the smallest cache, which doubles from there."""
@@ -45,14 +45,14 @@ class Sampler:
         self.take = jax.jit(_take)
         self.resize = jax.jit(_resize, static_argnames="slots")
 
-    def __call__(self, params: Params, prompts: Prompts, *, keys: Key[Array, "P G"]) -> Rollouts:
+    def __call__(self, params: Params, prompts: AnyPrompts, *, keys: Key[Array, "P G"]) -> Rollouts:
         book = _Book(*keys.shape, self.limits)
         for _ in self._run(params, prompts, keys, book):
             pass
         return book.rollouts(prompts, np.arange(len(keys)))
 
     def stream(
-        self, params: Params, prompts: Prompts, *, keys: Key[Array, "P G"]
+        self, params: Params, prompts: AnyPrompts, *, keys: Key[Array, "P G"]
     ) -> Iterator[tuple[np.ndarray, Rollouts]]:
         """The same in parts: some places in `prompts` and their rollouts, as soon as all of these have ended."""
         book = _Book(*keys.shape, self.limits)
@@ -60,7 +60,7 @@ class Sampler:
             if done.size:
                 yield done, book.rollouts(_some(prompts, done), done)
 
-    def _run(self, params: Params, prompts: Prompts, keys: Key[Array, "P G"], book: "_Book") -> Iterator[np.ndarray]:
+    def _run(self, params: Params, prompts: AnyPrompts, keys: Key[Array, "P G"], book: "_Book") -> Iterator[np.ndarray]:
         count, groups = keys.shape
         places = min(count, max(1, self.rows // groups))
         batch = max(1, places // SHRINK)
@@ -112,8 +112,8 @@ def _leave(size: int) -> int:
     return size // SHRINK if size >= SHRINK * SMALLEST else 0
 
 
-def _some(prompts: Prompts, which: np.ndarray) -> Prompts:
-    return Prompts(prompts.tokens[which], prompts.mask[which])
+def _some(prompts: AnyPrompts, which: np.ndarray) -> AnyPrompts:
+    return jax.tree.map(lambda x: x[which], prompts)
 
 
 class _Book:
@@ -160,7 +160,7 @@ class _Book:
         self.alive[places] &= alive[places]
         return np.flatnonzero((self.left == 0) & (before > 0))
 
-    def rollouts(self, prompts: Prompts, which: np.ndarray) -> Rollouts:
+    def rollouts(self, prompts: AnyPrompts, which: np.ndarray) -> Rollouts:
         tokens, mask, logps = (x[which] for x in self.drawn)
         last = np.take_along_axis(tokens, mask.sum(axis=-1, keepdims=True) - 1, axis=-1)[..., 0]
         return Rollouts(prompts, tokens, mask, logps, truncated=~np.isin(last, self.stop_ids))
@@ -170,7 +170,14 @@ class _Book:
 
 
 def _join(
-    params: Params, prompts: Prompts, keys: Key[Array, "Q G"], real: Bool[Array, "Q"], *, live: Live, places, **how
+    params: Params,
+    prompts: AnyPrompts,
+    keys: Key[Array, "Q G"],
+    real: Bool[Array, "Q"],
+    *,
+    live: Live,
+    places,
+    **how,
 ) -> tuple[Live, Drawn]:
     new, first = begin(params, prompts, keys, slots=1, **how)
     return Live(
