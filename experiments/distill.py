@@ -49,6 +49,7 @@ class Config(Tuning):
     problems: int = 2000  # training problems that the teacher solves
     samples: int = 2  # completions of each
     keep: int = 1  # that are learned, at most, of each problem
+    examples: int = 0  # that are learned in all, at most; 0: all
     divergence: str = "forward"  # of soft and gkd: forward, reverse or jensen-shannon
     softness: float = 1.0  # temperature of both distributions that soft and gkd compare
     top_k: int = 0  # soft: store and compare the teacher's k most probable tokens and the rest; 0: the whole vocabulary
@@ -61,7 +62,13 @@ class Config(Tuning):
 
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "rows", "micro_batches", "prompts_per_step", "groups"), (1, inf))
-LIMITS |= {"length": (2, inf), "softness": (1e-3, 1e3), "top_k": (0, inf), "update_memory": (1e-9, inf)}
+LIMITS |= {
+    "length": (2, inf),
+    "softness": (1e-3, 1e3),
+    "top_k": (0, inf),
+    "examples": (0, inf),
+    "update_memory": (1e-9, inf),
+}
 PRESETS = presets(
     real=REAL, smoke=SMOKE | {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "groups": 2}
 )

@@ -3,7 +3,7 @@
     python experiments/roads_to_reasoning.py
     python experiments/roads_to_reasoning.py --seeds 3 --roads hard,unfiltered,solutions
 
-From one student, under one budget of tokens that go through updates: fine-tuning on written solutions, on its own right
+From one student, under one budget of tokens that go through updates: fine-tuning on as many written solutions, on its own right
 answers (rejection sampling), on a teacher's (hard distillation, verified and not), on the teacher's probabilities
 (soft), on its opinion (on-policy), preferences (DPO), and reinforcement learning with the verifier (GRPO). One table
 and one plot: accuracy with its interval, length of the answers, tokens, arithmetic, time. The student is the model that
@@ -47,10 +47,11 @@ class Road(NamedTuple):
 
 
 def roads(cfg: "Config") -> dict[str, Road]:
-    taught = {"teacher": cfg.teacher}
+    same = {"examples": cfg.examples}
+    taught = {"teacher": cfg.teacher, **same}
     mixture = {"writers": f"{cfg.teacher},{cfg.student}", "kinds": f"{cfg.teacher} right>{cfg.student} wrong"}
     return {
-        "solutions": Road(sft, 3),
+        "solutions": Road(sft, 3, same),
         "rejection": Road(rejection_sampling, 3),
         "hard": Road(distill, 3, taught),
         "unfiltered": Road(distill, 3, taught | {"unfiltered": True}),
@@ -67,6 +68,7 @@ class Config:
     teacher: str = "tiny"  # with the same vocabulary
     task: str = "grade-school"
     roads: str = ""  # names with commas between; empty: all of them
+    examples: int = 1400  # that are learned of solutions and of what the teacher wrote
     token_budget: int = 400_000  # tokens that go through updates, prompts included
     seeds: int = 1  # how many, from 0 on
     eval_problems: int = 500
@@ -74,7 +76,7 @@ class Config:
     smoke: bool = False  # a few steps of each
 
 
-LIMITS = dict.fromkeys(("token_budget", "seeds", "eval_problems"), (1, inf))
+LIMITS = dict.fromkeys(("examples", "token_budget", "seeds", "eval_problems"), (1, inf))
 PRESETS = presets(smoke={"token_budget": 500, "eval_problems": 4})
 
 

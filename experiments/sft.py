@@ -21,6 +21,7 @@ from jaxreason.training import in_turn, text_loss, text_steps
 
 @dataclass(frozen=True)
 class Config(Tuning):
+    examples: int = 0  # training problems whose solutions are learned; 0: all
     lessons: str = ""  # JSONL of messages, or prompt and completion; empty: the task's own solutions
     rows: int = 32  # of packed texts in a step
     length: int = 128  # tokens a row
@@ -28,7 +29,7 @@ class Config(Tuning):
     truncate: bool = False  # cut lessons that are longer than a row
 
 
-LIMITS = dict.fromkeys(("rows", "micro_batches"), (1, inf)) | {"length": (2, inf)}
+LIMITS = dict.fromkeys(("rows", "micro_batches"), (1, inf)) | {"length": (2, inf), "examples": (0, inf)}
 PRESETS = presets(real=REAL, smoke=SMOKE | {"rows": 4, "micro_batches": 1})
 
 
@@ -49,7 +50,8 @@ def solutions(study: Study) -> list[Document]:
     solved = [problem for problem in study.task.train if problem.solution]
     if not solved:
         raise InputError(f"--task {study.task.name} has no worked solutions: give --lessons FILE")
-    return [study.lesson(problem, f"{problem.solution}\n#### {problem.answer}") for problem in solved]
+    chosen = solved[: study.cfg.examples or len(solved)]
+    return [study.lesson(problem, f"{problem.solution}\n#### {problem.answer}") for problem in chosen]
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def lessons(cfg, study: Study) -> list[Document]:
             {"index": problem.index, "completion": row.completion, "strict": right, "truncated": False, "row": row}
         )
     kept = (unfiltered if cfg.unfiltered else accepted)(samples, most=cfg.keep)
+    kept = kept[: cfg.examples or len(kept)]
     study.console.print(f"{len(kept)} of the teacher's {len(samples)} texts are learned")
     if not kept:
         raise InputError(f"none of the teacher's {len(samples)} texts is right: give another --teacher")
