@@ -3,12 +3,12 @@
     python experiments/roads_to_reasoning.py
     python experiments/roads_to_reasoning.py --seeds 3 --roads hard,unfiltered,solutions
 
-From one student, under one budget of tokens that go through updates: fine-tuning on as many written solutions, on its own right
-answers (rejection sampling), on a teacher's (hard distillation, verified and not), on the teacher's probabilities
-(soft), on its opinion (on-policy), preferences (DPO), and reinforcement learning with the verifier (GRPO). One table
-and one plot: accuracy with its interval, length of the answers, tokens, arithmetic, time. The student is the model that
-answers without thinking aloud, the teacher the small reasoner that ships with it. About forty minutes on two CPU cores
-for one seed; a road that is finished is not taken again.
+From one student, under one budget of tokens that go through updates: fine-tuning on written solutions, on its own
+right answers (rejection sampling), on as many of a teacher's (hard distillation, verified and not), on the teacher's
+probabilities (soft), on its opinion (on-policy), preferences (DPO), and reinforcement learning with the verifier
+(GRPO). One table and one plot: accuracy with its interval, length of the answers, tokens, arithmetic, time. The student
+is the model that answers without thinking aloud, the teacher the small reasoner that ships with it. About forty minutes
+on two CPU cores for one seed; a road that is finished is not taken again.
 """
 
 import csv
