@@ -25,7 +25,9 @@ ROADS = [  # how the run is interrupted matters where its steps are made in anot
 ]
 
 
-@pytest.mark.parametrize(("script", "flags", "also", "interrupted"), ROADS, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("script", "flags", "also", "interrupted"), ROADS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_road_ends_and_goes_on_after_an_interruption(script, flags, also, interrupted, tmp_path):
     run = Experiment(script, tmp_path / "run", *FEW, *flags)
     done = run.run()
