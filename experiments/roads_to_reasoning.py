@@ -169,6 +169,7 @@ def write(rows: list[dict], folder: Path, console: Console) -> None:
         axes.annotate(name, (mean["teraflops"], mean["after"]), xytext=(6, 4), textcoords="offset points")
     axes.axhline(start, color="gray", linestyle=":", label="the student before")
     axes.set(xlabel="TFLOP of training and writing", ylabel="held-out pass@1", ylim=(0, 1))
+    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(folder / "roads.png", dpi=120)
