@@ -26,5 +26,5 @@ def forward_flops(cfg: ModelConfig, tokens: int, keys: int) -> int:
 
 
 def training_flops(cfg: ModelConfig, tokens: int, keys: int) -> int:
-    """The same, forward and backward."""
+    """The same, forward and backward, each once: what is computed again to save memory is not counted."""
     return (1 + BACKWARD) * forward_flops(cfg, tokens, keys)

@@ -65,6 +65,8 @@ def test_arithmetic_is_what_xla_counts(family):
     def loss(params):
         return score_packed(params, packed, model=Transformer(cfg)).logps.sum()
 
-    for function, expected in ((loss, forward_flops), (jax.grad(loss), training_flops)):
+    again = 2 * rows * length * cfg.vocab * cfg.width  # logits that some versions of XLA compute again, going backward
+    for function, expected, more in ((loss, forward_flops, 0), (jax.grad(loss), training_flops, again)):
         counted = jax.jit(function).lower(params).compile().cost_analysis()["flops"]
-        assert 0.95 < expected(cfg, rows * length, keys=length) / counted < 1.05
+        least = expected(cfg, rows * length, keys=length)
+        assert 0.95 * least < counted < 1.05 * (least + more)
