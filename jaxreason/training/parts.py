@@ -139,7 +139,7 @@ def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int)
     real = np.arange(size) < len(chosen)
     chosen = np.pad(chosen, (0, size - len(chosen)), mode="edge")
     prompts, *completions, truncated = batch.rollouts
-    prompts = Prompts(*(x[chosen][:, :prompt] for x in prompts))
+    prompts = Prompts(prompts.tokens[chosen][:, :prompt], prompts.mask[chosen][:, :prompt])
     ids, mask, logps, advantages, weights, reference = (
         x[chosen][..., :length] for x in (*completions, batch.advantages, batch.weights, batch.reference_logps)
     )
