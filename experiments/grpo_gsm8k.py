@@ -32,9 +32,8 @@ ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 REWARDS = GRADERS | {"symbolic": MathGrader}
 LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates"), (1, inf))
-LIMITS |= dict.fromkeys(("top_k", "kl_weight", "eval_every"), (0, inf))
+LIMITS |= dict.fromkeys(("kl_weight", "eval_every"), (0, inf))
 LIMITS |= {"groups": (2, inf), "temperature": (1e-3, 1e3), "update_memory": (1e-9, inf)}
-LIMITS |= {"top_p": (1e-9, 1), "min_p": (0, 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.
 REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
 REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}

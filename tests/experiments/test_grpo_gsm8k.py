@@ -182,7 +182,7 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
         (["--update-memory", "0"], "--update-memory 0.0 is out of range"),
         (["--temperature", "0"], "--temperature 0.0 is out of range: give a number from 0.001 to 1000.0"),
         (["--groups", "1"], "--groups 1 is out of range: give a number of at least 2"),
-        (["--top-p", "7"], "--top-p 7.0 is out of range"),
+        (["--top-p", "7"], "top_p 7.0 is out of range: give a number from 0.0 to 1.0"),
         (["--learning-rate", "nan"], "--learning-rate nan is out of range"),
         (["--eval-problems", "70"], "sums leaves 0 training problems after 70 for validation"),
         (["--out", "/dev/null/run"], "/dev/null/run cannot be written"),
