@@ -21,6 +21,8 @@ class Live(NamedTuple):
     """The token drawn last."""
     alive: Bool[Array, "P G"]
     """False once a stop token or the length limit has ended the completion."""
+    most: Int[Array, "P G"]
+    """Tokens at which a completion is cut."""
 
 
 class Drawn(NamedTuple):
@@ -61,7 +63,8 @@ def generate(
     """
     how = {"decoder": decoder, "sampling": sampling, "limits": Limits(max_tokens, stop_ids)}
     steps = max(1, max_tokens - 1)
-    live, first = begin(params, prompts, keys, slots=steps, **how)
+    most = jnp.full(len(keys), max_tokens, jnp.int32)
+    live, first = begin(params, prompts, keys, most, slots=steps, **how)
     live, rest = advance(params, live, steps=steps, most=max_tokens - 1, **how)
     drawn = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1)[..., :max_tokens], first, rest)
     return Rollouts(prompts, *drawn, truncated=~stopped(live.last, stop_ids))
@@ -71,16 +74,18 @@ def begin(
     params: Params,
     prompts: AnyPrompts,
     keys: Key[Array, "P G"],
+    most: Int[Array | np.ndarray, "P"],
     *,
     slots: int,
     decoder: Decoder,
     sampling: Sampling,
     limits: Limits,
 ) -> tuple[Live, Drawn]:
-    """Reads the prompts and draws the first token of every completion."""
+    """Reads the prompts and draws the first token of every completion, which is cut after `most` tokens."""
     P, G = keys.shape
     logits, state = decoder.prefill(params, prompts, G, slots)
-    live = Live(state, keys, jnp.zeros((P, G), jnp.int32), jnp.ones((P, G), bool))
+    most = jnp.broadcast_to(jnp.minimum(most, limits.max_tokens)[:, None], (P, G))
+    live = Live(state, keys, jnp.zeros((P, G), jnp.int32), jnp.ones((P, G), bool), most)
     live, drawn = _record(live, jnp.broadcast_to(logits[:, None], (P, G, logits.shape[-1])), 0, sampling, limits)
     return live, jax.tree.map(lambda x: x[..., None], drawn)
 
@@ -128,7 +133,7 @@ def _record(
     tokens, logps = draw(logits, uniform, sampling)
     tokens = jnp.where(live.alive, tokens, live.last)
     drawn = Drawn(jnp.where(live.alive, tokens, 0), live.alive, jnp.where(live.alive, logps, 0.0))
-    alive = live.alive & ~stopped(tokens, limits.stop_ids) & (counts + 1 < limits.max_tokens)
+    alive = live.alive & ~stopped(tokens, limits.stop_ids) & (counts + 1 < live.most)
     return live._replace(last=tokens, alive=alive), drawn
 
 

@@ -45,9 +45,17 @@ class Sampler:
         self.take = jax.jit(_take)
         self.resize = jax.jit(_resize, static_argnames="slots")
 
-    def __call__(self, params: Params, prompts: AnyPrompts, *, keys: Key[Array, "P G"]) -> Rollouts:
+    def __call__(
+        self,
+        params: Params,
+        prompts: AnyPrompts,
+        *,
+        keys: Key[Array, "P G"],
+        most: Int[np.ndarray, "P"] | None = None,
+    ) -> Rollouts:
+        """`most` are tokens at which each prompt's completions are cut, where that is sooner than `max_tokens`."""
         book = _Book(*keys.shape, self.limits)
-        for _ in self._run(params, prompts, keys, book):
+        for _ in self._run(params, prompts, keys, book, most):
             pass
         return book.rollouts(prompts, np.arange(len(keys)))
 
@@ -60,13 +68,21 @@ class Sampler:
             if done.size:
                 yield done, book.rollouts(_some(prompts, done), done)
 
-    def _run(self, params: Params, prompts: AnyPrompts, keys: Key[Array, "P G"], book: "_Book") -> Iterator[np.ndarray]:
+    def _run(
+        self,
+        params: Params,
+        prompts: AnyPrompts,
+        keys: Key[Array, "P G"],
+        book: "_Book",
+        most: Int[np.ndarray, "P"] | None = None,
+    ) -> Iterator[np.ndarray]:
         count, groups = keys.shape
+        most = np.full(count, self.limits.max_tokens, np.int32) if most is None else most
         places = min(count, max(1, self.rows // groups))
         batch = max(1, places // SHRINK)
         waiting = np.arange(places, count)
         slots = _room(1)
-        live, first = self.begin(params, _some(prompts, np.arange(places)), keys[:places], slots=slots)
+        live, first = self.begin(params, _some(prompts, np.arange(places)), keys[:places], most[:places], slots=slots)
         book.seat_all(places)
         yield book.write(first, live.alive)
         while waiting.size or book.alive.any():
@@ -74,8 +90,8 @@ class Sampler:
                 chosen, waiting = waiting[:batch], waiting[batch:]
                 real = np.arange(batch) < chosen.size
                 chosen = np.pad(chosen, (0, batch - chosen.size), mode="edge")  # one shape: what is not real is dead
-                newcomers = _some(prompts, chosen)
-                live, first = self.join(params, newcomers, keys[chosen], real, live=live, places=free[:batch])
+                newcomers = _some(prompts, chosen), keys[chosen], most[chosen]
+                live, first = self.join(params, *newcomers, real, live=live, places=free[:batch])
                 book.seat(free[:batch], chosen, real, int(live.state.slot))
                 yield book.write(first, live.alive, free[:batch])
             if not book.alive.any():
@@ -173,24 +189,26 @@ def _join(
     params: Params,
     prompts: AnyPrompts,
     keys: Key[Array, "Q G"],
+    most: Int[Array, "Q"],
     real: Bool[Array, "Q"],
     *,
     live: Live,
     places,
     **how,
 ) -> tuple[Live, Drawn]:
-    new, first = begin(params, prompts, keys, slots=1, **how)
+    new, first = begin(params, prompts, keys, most, slots=1, **how)
     return Live(
         join(live.state, new.state, places),
         live.keys.at[places].set(keys),
         live.last.at[places].set(new.last),
         live.alive.at[places].set(new.alive & real[:, None]),
+        live.most.at[places].set(new.most),
     ), first
 
 
 def _take(live: Live, prompts: Int[Array, "Q"], members: Int[Array, "Q H"], real: Bool[Array, "Q H"]) -> Live:
-    keys, last, alive = (x[prompts[:, None], members] for x in live[1:])
-    return Live(take(live.state, prompts, members, live.alive.shape[1]), keys, last, alive & real)
+    keys, last, alive, most = (x[prompts[:, None], members] for x in live[1:])
+    return Live(take(live.state, prompts, members, live.alive.shape[1]), keys, last, alive & real, most)
 
 
 def _resize(live: Live, first: Int[Array, ""], *, slots: int) -> Live:

@@ -158,7 +158,9 @@ def test_a_decode_step_copies_no_cache(P, G, K):
     how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling(), "limits": Limits(slots, ())}
     prompts = Prompts(jnp.zeros((P, 11), jnp.int32), jnp.ones((P, 11), bool))
     keys = row_keys(jax.random.key(0), jnp.arange(P), G)
-    live, _ = jax.eval_shape(partial(begin, slots=slots, **how), tiny_params(cfg, seed=0), prompts, keys)
+    live, _ = jax.eval_shape(
+        partial(begin, slots=slots, **how), tiny_params(cfg, seed=0), prompts, keys, np.full(P, slots)
+    )
     step = jax.jit(partial(advance, steps=slots, most=slots, **how), donate_argnames="live")
     program = step.lower(tiny_params(cfg, seed=0), live=live).compile().as_text()
     moved = re.findall(r"= f32\[([\d,]+)\]\S* (?:copy|transpose)\(", program)

@@ -55,6 +55,19 @@ def test_any_schedule_gives_the_same_texts(name, rows):
     assert_equal(schedule.join_parts(parts), expected)
 
 
+def test_a_limit_of_its_own_cuts_a_prompts_completions():
+    params, prompts, keys, how, limits, expected = setting("llama", max_tokens=25)
+    most = np.arange(1, COUNT + 1)
+    cut = Sampler(**how, **limits, rows=8)(params, prompts, keys=keys, most=most)
+    for prompt, limit in enumerate(most):
+        lengths = np.minimum(expected.lengths[prompt], limit)
+        np.testing.assert_array_equal(cut.lengths[prompt], lengths)
+        np.testing.assert_array_equal(cut.tokens[prompt], np.where(cut.mask, expected.tokens, 0)[prompt])
+        np.testing.assert_array_equal(
+            cut.truncated[prompt], (expected.lengths > limit)[prompt] | expected.truncated[prompt]
+        )
+
+
 @pytest.mark.parametrize("max_tokens", [1, 2])
 def test_the_shortest_completions(max_tokens):
     params, prompts, keys, how, limits, expected = setting("llama", max_tokens)
