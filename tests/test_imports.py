@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreason"
 ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/attention", "models/config", "models/fuse"]
-ORDER += ["models/transformer", "models/scoring", "models/gguf_reader", "text", "models", "sampling"]
-ORDER += ["rewards", "objectives", "training", "evaluation", "runs"]
+ORDER += ["models/transformer", "models/cost", "models/scoring", "models/gguf_reader", "text", "models", "sampling"]
+ORDER += ["rewards", "objectives", "training", "inference", "patterns", "evaluation", "runs", "chat"]
 
 
 def rank(module: str) -> int:

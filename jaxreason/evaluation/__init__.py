@@ -1,13 +1,13 @@
 """What a model can do, with error bars."""
 
-from jaxreason.evaluation.cost import forward_flops, training_flops
 from jaxreason.evaluation.evaluate import Evaluation, evaluate
-from jaxreason.evaluation.metrics import maj_at_k, majority_vote, mean_with_se, pass_at_k, wilson_interval
+from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k, wilson_interval
 from jaxreason.evaluation.report import (
     before_after,
     one_line,
     plot_curve,
     plot_sets,
+    plot_tokens,
     plot_training,
     sets_table,
     side_by_side,
@@ -19,20 +19,18 @@ __all__ = [
     "accepted",
     "before_after",
     "evaluate",
-    "forward_flops",
     "maj_at_k",
-    "majority_vote",
     "mean_with_se",
     "one_line",
     "paired",
     "pass_at_k",
     "plot_curve",
     "plot_sets",
+    "plot_tokens",
     "plot_training",
     "sets_table",
     "side_by_side",
     "source",
-    "training_flops",
     "unfiltered",
     "wilson_interval",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from jaxreason.errors import InputError
+from jaxreason.inference.votes import majority_vote
 
 
 def mean_with_se(correct: Num[np.ndarray, "P G"] | Bool[np.ndarray, "P G"]) -> tuple[float, float]:
@@ -39,20 +40,6 @@ def pass_at_k(
     for drawn in range(k):  # the next sample is wrong as well; none are left once drawn = n - c
         all_wrong = all_wrong * np.maximum(n - c - drawn, 0) / (n - drawn)
     return np.asarray(1 - all_wrong)  # NumPy turns a result without axes into a scalar
-
-
-def majority_vote(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> int | None:
-    """Index of the first answer of the largest cluster, or None if nothing could be parsed.
-
-    An answer joins the first cluster whose first member it equals; None is skipped; a tie goes to the cluster seen
-    first (self-consistency, Wang et al. 2022, arXiv 2203.11171).
-    """
-    votes: dict[int, int] = {}
-    for index, answer in enumerate(answers):
-        if answer is not None:
-            cluster = next((first for first in votes if equal(answers[first], answer)), index)
-            votes[cluster] = votes.get(cluster, 0) + 1
-    return max(votes, key=votes.__getitem__, default=None)
 
 
 def maj_at_k(

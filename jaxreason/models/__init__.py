@@ -1,6 +1,7 @@
 """One decoder for all families: configuration, pure forward passes, weights in and out."""
 
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
+from jaxreason.models.cost import forward_flops, reading_flops, training_flops, writing_flops
 from jaxreason.models.fuse import fuse, unfuse
 from jaxreason.models.load import LoadedModel, load_folder, load_model, save_folder
 from jaxreason.models.lora import Lora, adaptable, init_lora, load_lora, merge, overlay, save_lora, unmerge
@@ -40,6 +41,7 @@ __all__ = [
     "compare_top",
     "config_from_hf",
     "config_to_hf",
+    "forward_flops",
     "fuse",
     "init",
     "init_lora",
@@ -49,6 +51,7 @@ __all__ = [
     "merge",
     "overlay",
     "param_shapes",
+    "reading_flops",
     "rewards_of",
     "run_completions",
     "run_packed",
@@ -58,8 +61,10 @@ __all__ = [
     "score_completions",
     "score_packed",
     "top_packed",
+    "training_flops",
     "unembed",
     "unfuse",
     "unmerge",
     "with_reward_head",
+    "writing_flops",
 ]

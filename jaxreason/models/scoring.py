@@ -39,6 +39,9 @@ class Scores(NamedTuple):
     """Log-probability (nats) of each token under the tempered distribution; 0 where masked."""
     entropy: Float[Array, "*batch"]
     """Entropy (nats) of the distribution each token was drawn from; 0 where masked."""
+    certainty: Float[Array, "*batch"]
+    """KL (nats) of that distribution from the uniform one, KL(U || p): self-certainty (arXiv 2502.18581); 0 where
+    masked."""
 
 
 class Total(NamedTuple):
@@ -60,6 +63,8 @@ class Sums(NamedTuple):
     total: Total
     weighted: Float[Array, "R"]
     """Sum of logit * exp(logit - largest)."""
+    all: Float[Array, "R"]
+    """Sum of the logits."""
     chosen: Float[Array, "R C"]
     """Logits of the row's tokens."""
 
@@ -76,7 +81,12 @@ def score_hidden(
     """Scores `tokens` under softmax(unembed(hidden) / temperature), in float32."""
     sums = _sums(params, _rows(hidden, mask), tokens.reshape(mask.size, 1), model, temperature)
     log_total = sums.total.log
-    scores = Scores(sums.chosen[:, 0] - log_total, log_total - sums.weighted / sums.total.exps)
+    vocabulary = len(unembedding(params, model=model))
+    scores = Scores(
+        sums.chosen[:, 0] - log_total,
+        log_total - sums.weighted / sums.total.exps,
+        log_total - sums.all / vocabulary - jnp.log(vocabulary),
+    )
     return Scores(*(jnp.where(mask, x.reshape(mask.shape), 0.0) for x in scores))
 
 
@@ -170,11 +180,12 @@ def _sums(
         return Sums(
             total,
             sums.weighted * shrink + (exps * logits).sum(axis=-1),
+            sums.all + logits.sum(axis=-1),
             sums.chosen + jnp.where(tokens - first == place, here, 0.0),
         )
 
     rows = len(hidden)
-    nothing = Sums(_nothing(rows), jnp.zeros(rows), jnp.zeros(tokens.shape))
+    nothing = Sums(_nothing(rows), jnp.zeros(rows), jnp.zeros(rows), jnp.zeros(tokens.shape))
     return _over_vocabulary(add, nothing, unembedding(params, model=model), rows)
 
 

@@ -26,7 +26,7 @@ from jaxreason.runs.folder import RunFolder
 from jaxreason.runs.train import Advance, train
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import Problem, load_task, messages
-from jaxreason.text import Document, answered, encode_answer, encode_prompt
+from jaxreason.text import Document, Tokenizer, answered, encode_answer, encode_prompt
 from jaxreason.training import EVALUATION, init_state, make_optimizer, supervised_update
 from jaxreason.types import Params
 
@@ -112,13 +112,14 @@ class Study:
         place = f"{Path(cfg.model).resolve().name}-{task}-{cfg.seed}" + "-smoke" * cfg.smoke
         return RunFolder(Path(cfg.out or f"runs/{self.name}/{place}"), asdict(cfg))
 
-    def asked(self, model: Transformer) -> Policy:
-        """How a model with this tokenizer answers the task's problems."""
-        sample = sampler(model, self.tokenizer, self.sampling, max_tokens=self.cfg.max_tokens, rows=self.rows)
-        return Policy(self.encode, sample, self.tokenizer)
+    def asked(self, model: Transformer, tokenizer: Tokenizer | None = None) -> Policy:
+        """How a model, with this tokenizer or another one, answers the task's problems."""
+        words = tokenizer or self.tokenizer
+        sample = sampler(model, words, self.sampling, max_tokens=self.cfg.max_tokens, rows=self.rows)
+        return Policy(partial(self.encode, tokenizer=words), sample, words)
 
-    def encode(self, problem: Problem) -> list[int]:
-        return encode_prompt(self.tokenizer, messages(self.task, problem, self.cfg.shots))
+    def encode(self, problem: Problem, tokenizer: Tokenizer | None = None) -> list[int]:
+        return encode_prompt(tokenizer or self.tokenizer, messages(self.task, problem, self.cfg.shots))
 
     def lesson(self, problem: Problem, completion: str) -> Document:
         """The problem as it is asked, and an answer to be learned."""
@@ -131,11 +132,19 @@ class Study:
         return [self.lesson(problems[sample["index"]], sample["completion"]) for sample in samples]
 
     def written(
-        self, name: str, params: Params, problems: Sequence[Problem], *, groups: int, key: Key[Array, ""], model=None
+        self,
+        name: str,
+        params: Params,
+        problems: Sequence[Problem],
+        *,
+        groups: int,
+        key: Key[Array, ""],
+        model: Transformer | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> list[dict[str, Any]]:
         """`Evaluation.samples` of answers to training problems, by `params` of this or another `model` called `name`;
         what they cost is added to OUT/written.jsonl."""
-        policy = self.policy if model is None else self.asked(model)
+        policy = self.policy if model is None else self.asked(model, tokenizer)
         summary, samples = evaluate(params, problems, policy=policy, groups=groups, key=key)
         cost = {"tokens": summary["tokens"], "seconds": summary["seconds_sampling"]}
         self.folder.append("written.jsonl", [{"name": name, "answers": len(samples), **cost}])

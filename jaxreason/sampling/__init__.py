@@ -3,13 +3,14 @@
 from jaxreason.sampling.decoder import Decoder, State, TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
 from jaxreason.sampling.generate import generate, row_keys
-from jaxreason.sampling.logit_arithmetic import Guided, GuidedDecoder, Translation
-from jaxreason.sampling.rollout import Policy, check_prompts, pad_prompts, sample_all, sampler, texts
+from jaxreason.sampling.logit_arithmetic import Guidance, Guided, GuidedDecoder, Translation, guidance
+from jaxreason.sampling.rollout import Policy, check_prompts, pad_guided, pad_prompts, sample_all, sampler, texts
 from jaxreason.sampling.schedule import Sampler
 
 __all__ = [
     "GREEDY",
     "Decoder",
+    "Guidance",
     "Guided",
     "GuidedDecoder",
     "Policy",
@@ -22,6 +23,8 @@ __all__ = [
     "draw",
     "fresh",
     "generate",
+    "guidance",
+    "pad_guided",
     "pad_prompts",
     "row_keys",
     "sample_all",

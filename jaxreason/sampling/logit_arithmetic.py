@@ -9,14 +9,18 @@ and from there on temperature and truncations as for any model. With W = 0 it is
 out: the published code's end after ten equal tokens in a row, and its alternating strategies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
+from jaxreason.errors import InputError
 from jaxreason.sampling.decoder import Decoder, State
-from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts
+from jaxreason.sampling.draw import Sampling, draw
+from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts
 
 
 class Translation(NamedTuple):
@@ -26,6 +30,15 @@ class Translation(NamedTuple):
     """Of each of the target's tokens; -1 where there is none: its logit stays the target's."""
     unknown: Int[Array, ""]
     """What guide and base read in the place of a token that has none."""
+
+
+def translation(ids: Sequence[int], unknown: int, vocabulary: int) -> Translation:
+    """A `Translation` into a `vocabulary` of so many tokens."""
+    wrong = next((i for i, image in enumerate(ids) if not -1 <= image < vocabulary), None)
+    if wrong is not None or not 0 <= unknown < vocabulary:
+        given = f"token {wrong} to {ids[wrong]}" if wrong is not None else f"unknown ones to {unknown}"
+        raise InputError(f"the token map takes {given}, but the guides know {vocabulary} tokens: give their ids, or -1")
+    return Translation(jnp.asarray(ids, jnp.int32), jnp.int32(unknown))
 
 
 class Guided(NamedTuple):
@@ -52,31 +65,41 @@ class GuidedDecoder:
     """W: the target alone chooses tokens 0 to W - 1 of every completion."""
 
     def prefill(self, params: Guided, prompts: AnyPrompts, groups: int, slots: int):
+        z, moved, state = self.read(params, prompts, groups, slots)
+        return z + moved, state
+
+    def decode(self, params: Guided, tokens: Int[Array, "P G"], state: State):
+        z, moved, state = self.step(params, tokens, state)
+        return z + moved, state
+
+    def read(self, params: Guided, prompts: AnyPrompts, groups: int, slots: int):
+        """`prefill` before the sum: the target's logits, and what is added to them."""
         own = Prompts(prompts.tokens, prompts.mask)
         theirs = prompts.guides if isinstance(prompts, GuidedPrompts) else own
         decoders = self.target, self.guide, self.base
         parts = zip(decoders, params[:3], (own, theirs, theirs), strict=True)
         logits, states = zip(*(of.prefill(weights, x, groups, slots) for of, weights, x in parts), strict=True)
-        return self._fused(*logits, params.translation, jnp.zeros(len(logits[0]), jnp.int32)), _together(states)
+        return *self._moved(*logits, params.translation, jnp.zeros(len(logits[0]), jnp.int32)), _together(states)
 
-    def decode(self, params: Guided, tokens: Int[Array, "P G"], state: State):
+    def step(self, params: Guided, tokens: Int[Array, "P G"], state: State):
+        """`decode` before the sum."""
         theirs = translated(tokens, params.translation)
         decoders, states = (self.target, self.guide, self.base), _apart(state)
         parts = zip(decoders, params[:3], (tokens, theirs, theirs), states, strict=True)
         logits, states = zip(*(of.decode(weights, x, own) for of, weights, x, own in parts), strict=True)
         count = state.slot + 1 - state.begin  # the number of the token that these logits are for
-        return self._fused(*logits, params.translation, count[:, None]), _together(states)
+        return *self._moved(*logits, params.translation, count[:, None]), _together(states)
 
-    def _fused(
+    def _moved(
         self,
         z: Float[Array, "*rows V"],
         guide: Float[Array, "*rows A"],
         base: Float[Array, "*rows B"],
         translation: Translation | None,
         count: Int[Array, "*#rows"],
-    ) -> Float[Array, "*rows V"]:
+    ) -> tuple[Float[Array, "*rows V"], Float[Array, "*rows V"]]:
         alpha = jnp.where(count < self.warmup, 0.0, self.alpha)
-        return z + alpha[..., None] * shift(guide, base, z.shape[-1], translation)
+        return z, alpha[..., None] * shift(guide, base, z.shape[-1], translation)
 
 
 def _together(states: tuple[State, ...]) -> State:
@@ -86,6 +109,44 @@ def _together(states: tuple[State, ...]) -> State:
 
 def _apart(state: State) -> list[State]:
     return [state._replace(prompt=x, cache=y) for x, y in zip(state.prompt, state.cache, strict=True)]
+
+
+class Guidance(NamedTuple):
+    """What the guides did, token by token."""
+
+    norm: Float[Array, "P G T"]
+    """Length of what was added to the logits, less its mean, which changes nothing."""
+    alone: Int[Array, "P G T"]
+    """What the target alone would have chosen in this place, by the same draw."""
+
+
+def guidance(
+    params: Guided,
+    rollouts: Rollouts,
+    *,
+    keys: Key[Array, "P G"],
+    decoder: GuidedDecoder,
+    sampling: Sampling,
+) -> Guidance:
+    """Follows rollouts that `decoder` sampled with `keys`; meaningless where they are masked."""
+    P, G, T = rollouts.tokens.shape
+
+    def seen(z: Array, moved: Array, t: Int[Array, ""]) -> Guidance:
+        uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, t))))(keys)
+        alone, _ = draw(jnp.broadcast_to(z, (P, G, z.shape[-1])), uniform, sampling)
+        norm = jnp.linalg.norm(moved - moved.mean(axis=-1, keepdims=True), axis=-1)
+        return Guidance(jnp.broadcast_to(norm, (P, G)), alone)
+
+    def step(state: State, given: tuple[Array, Array]):
+        token, t = given
+        z, moved, state = decoder.step(params, token, state)
+        return state, seen(z, moved, t)
+
+    z, moved, state = decoder.read(params, rollouts.prompts, G, T)
+    first = seen(z[:, None], moved[:, None], jnp.int32(0))
+    said = jnp.moveaxis(jnp.asarray(rollouts.tokens)[..., :-1], -1, 0)
+    _, rest = jax.lax.scan(step, state, (said, jnp.arange(1, T)))
+    return jax.tree.map(lambda x, xs: jnp.moveaxis(jnp.concatenate([x[None], xs]), 0, -1), first, rest)
 
 
 def shift(

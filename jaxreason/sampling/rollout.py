@@ -18,7 +18,7 @@ from jaxreason.sampling.generate import row_keys
 from jaxreason.sampling.schedule import Sampler
 from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
-from jaxreason.types import Params, Prompts, Rollouts
+from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts
 
 BUCKETS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 3072, 4096)
 BUCKETS += (8192, 16384, 32768)
@@ -32,6 +32,12 @@ class Policy(NamedTuple):
     """A problem as prompt tokens."""
     sample: Sampler
     tokenizer: Tokenizer
+    guides: Callable[[Problem], list[int]] | None = None
+    """The same in the vocabulary of models that guide this one, if it is another one."""
+
+    def prompts(self, problems: Sequence[Problem]) -> AnyPrompts:
+        own = [self.encode(problem) for problem in problems]
+        return pad_guided(own, [self.guides(problem) for problem in problems]) if self.guides else pad_prompts(own)
 
 
 def sampler(
@@ -51,6 +57,11 @@ def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
         row[: len(prompt)] = prompt
     lengths = np.array([len(p) for p in prompts])
     return Prompts(tokens, np.arange(width) < lengths[:, None])
+
+
+def pad_guided(prompts: Sequence[Sequence[int]], guides: Sequence[Sequence[int]]) -> GuidedPrompts:
+    """The same of prompts beside their tokens in the guides' vocabulary."""
+    return GuidedPrompts(*pad_prompts(prompts), pad_prompts(guides))
 
 
 def bucket(length: int) -> int:
@@ -73,17 +84,29 @@ def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
 def check_prompts(policy: Policy, problems: Iterable[Problem], *, max_tokens: int, config: ModelConfig) -> None:
     """Refuses a problem whose prompt leaves no room for `max_tokens` in the context, or has ids the model lacks."""
     for problem in problems:
-        prompt = policy.encode(problem)
-        if len(prompt) + max_tokens > config.context:
-            raise InputError(
-                f"the prompt of {problem.question[:40]!r} has {len(prompt)} tokens and completions {max_tokens}, more "
-                f"than the model's context of {config.context}: shorten the prompt or lower --max-tokens"
-            )
-        if max(prompt, default=0) >= config.vocab:
-            raise InputError(
-                f"the prompt of {problem.question[:40]!r} has token {max(prompt)}, but the model knows {config.vocab}: "
-                "use the tokenizer published with the model"
-            )
+        check_prompt(policy.encode(problem), max_tokens, config, f"{problem.question[:40]!r}")
+
+
+def check_prompt(
+    prompt: Sequence[int], max_tokens: int, config: ModelConfig, name: str, whose: str = "the model's"
+) -> None:
+    if len(prompt) + max_tokens > config.context:
+        raise InputError(
+            f"the prompt of {name} has {len(prompt)} tokens and completions {max_tokens}, more "
+            f"than {whose} context of {config.context}: shorten the prompt or lower --max-tokens"
+        )
+    if max(prompt, default=0) >= config.vocab:
+        raise InputError(
+            f"the prompt of {name} has token {max(prompt)}, but the model knows {config.vocab}: "
+            "use the tokenizer published with the model"
+        )
+
+
+def by_length(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Places of prompts that are padded to the same length, the shortest first."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for _, same in groupby(order, key=lambda i: bucket(len(prompts[i]))):
+        yield list(same)
 
 
 class Sampled(NamedTuple):
@@ -103,11 +126,9 @@ def sample_all(
     The problem's own index, not its place, chooses the random keys.
     """
     prompts = [policy.encode(problem) for problem in problems]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for _, same in groupby(order, key=lambda i: bucket(len(prompts[i]))):
-        rows = list(same)
+    for rows in by_length(prompts):
         keys = row_keys(key, np.array([problems[i].index for i in rows]), groups)
         begin = time.perf_counter()
-        rollouts = jax.device_get(policy.sample(params, pad_prompts([prompts[i] for i in rows]), keys=keys))
+        rollouts = jax.device_get(policy.sample(params, policy.prompts([problems[i] for i in rows]), keys=keys))
         seconds = time.perf_counter() - begin
         yield Sampled(rows, rollouts, texts(rollouts, policy.tokenizer), seconds)

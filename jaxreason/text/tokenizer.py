@@ -96,9 +96,14 @@ class Tokenizer:
             os.replace(partial, folder / name)
 
 
-def check_same_vocabulary(one: Tokenizer, other: Tokenizer, name: str, other_name: str) -> None:
+def check_same_vocabulary(
+    one: Tokenizer,
+    other: Tokenizer,
+    name: str,
+    other_name: str,
+    remedy: str = "take a teacher and a student of one family",
+) -> None:
     """Refuses tokenizers of which a token does not mean the same text, or that end a completion differently."""
-    remedy = "take a teacher and a student of one family"
     if one.vocab_size != other.vocab_size:
         sizes = f"{one.vocab_size} and {other.vocab_size} tokens"
         raise InputError(f"{name} and {other_name} have different vocabularies, of {sizes}: {remedy}")

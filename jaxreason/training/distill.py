@@ -88,7 +88,7 @@ def on_policy_steps(
     for _ in range(int(state.step), steps):
         begin = time.perf_counter()
         chosen, keys = next_problems(state, problems, prompts_per_step, groups)
-        prompts = pad_prompts([policy.encode(problem) for problem in chosen])
+        prompts = policy.prompts(chosen)
         rollouts = policy.sample(overlay(frozen, state.params), prompts, keys=keys)
         sampled = time.perf_counter()
         mask = np.asarray(rollouts.mask)

@@ -16,7 +16,7 @@ from jaxreason.objectives.advantages import constant_groups
 from jaxreason.objectives.algorithms import Algorithm
 from jaxreason.rewards.grading import Grading, Reward
 from jaxreason.sampling.generate import row_keys
-from jaxreason.sampling.rollout import Policy, pad_prompts, texts
+from jaxreason.sampling.rollout import Policy, texts
 from jaxreason.sampling.schedule import join_parts
 from jaxreason.tasks import Problem
 from jaxreason.training.state import TrainState
@@ -88,7 +88,7 @@ def grpo_steps(
         chosen, keys = next_problems(state, problems, prompts_per_step, groups)
 
         begin = time.perf_counter()
-        prompts = pad_prompts([policy.encode(problem) for problem in chosen])
+        prompts = policy.prompts(chosen)
         parts = []
         with Grading(chosen, {reward, *graders.values()}) as grading:
             for done, part in policy.sample.stream(overlay(frozen, state.params), prompts, keys=keys):

@@ -150,7 +150,7 @@ def preference_steps(
     """
     while int(state.step) < steps:
         chosen, keys = next_problems(state, problems, prompts_per_step, groups)
-        rollouts = policy.sample(reference, pad_prompts([policy.encode(problem) for problem in chosen]), keys=keys)
+        rollouts = policy.sample(reference, policy.prompts(chosen), keys=keys)
         rewards = grade(texts(rollouts, policy.tokenizer), chosen, reward)
         state, metrics = update(state, verified_pairs(rollouts, rewards, score(reference, rollouts)))
         state = state._replace(position=state.position + prompts_per_step)

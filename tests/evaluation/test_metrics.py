@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation.metrics import maj_at_k, majority_vote, mean_with_se, pass_at_k, wilson_interval
-from jaxreason.rewards.numbers import equal
+from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k, wilson_interval
 
 
 def same(a, b):
@@ -43,24 +42,6 @@ def test_pass_at_k_of_many_problems():
     for n, c, k in ((3, 1, 4), (3, 1, 0), (3, 4, 1), (3, -1, 1)):
         with pytest.raises(InputError):
             pass_at_k(n, np.array([0, c]), k)
-
-
-@pytest.mark.parametrize(
-    ("answers", "winner"),
-    [
-        (["7", "8", "8"], 1),
-        (["7", "8", "8", "7"], 0),  # a tie goes to the first seen
-        ([None, None, "3"], 2),  # the unparsable do not vote
-        ([None, None], None),
-        ([], None),
-    ],
-)
-def test_majority_vote(answers, winner):
-    assert majority_vote(answers, same) == winner
-
-
-def test_majority_vote_clusters_by_the_given_equality():
-    assert majority_vote(["3", "1/2", "2", "0.5"], equal) == 1
 
 
 def test_maj_at_k_by_counting_every_order():

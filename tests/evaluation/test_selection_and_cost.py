@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxreason.evaluation import accepted, forward_flops, paired, source, training_flops, unfiltered
+from jaxreason.evaluation import accepted, paired, source, unfiltered
+from jaxreason.models.cost import forward_flops, reading_flops, training_flops, writing_flops
 from jaxreason.models.scoring import score_packed
 from jaxreason.models.transformer import Transformer, init
-from jaxreason.types import Packed
+from jaxreason.sampling.decoder import TransformerDecoder
+from jaxreason.types import Packed, Prompts
 from tests.models.families import TINY
 
 
@@ -54,10 +56,12 @@ def test_pairs_by_who_wrote_each_side():
     assert source(SAMPLES[-1]) == "b wrong"
 
 
+WIDE = {"width": 192, "head_width": 48, "mlp_width": 320, "vocab": 768}  # where products are nearly all of it
+
+
 @pytest.mark.parametrize("family", TINY)
-def test_arithmetic_is_what_xla_counts(family):
-    wide = {"width": 192, "head_width": 48, "mlp_width": 320, "vocab": 768}  # where products are nearly all of it
-    cfg, rows, length = replace(TINY[family], **wide), 4, 32
+def test_arithmetic_of_texts_is_what_xla_counts(family):
+    cfg, rows, length = replace(TINY[family], **WIDE), 4, 32
     text = jnp.ones((rows, length), jnp.int32)
     packed = Packed(text, text, jnp.broadcast_to(jnp.arange(1, length + 1), text.shape))  # all of them scored
     params = jax.eval_shape(partial(init, cfg=cfg), jax.random.key(0))
@@ -67,6 +71,22 @@ def test_arithmetic_is_what_xla_counts(family):
 
     again = 2 * rows * length * cfg.vocab * cfg.width  # logits that some versions of XLA compute again, going backward
     for function, expected, more in ((loss, forward_flops, 0), (jax.grad(loss), training_flops, again)):
-        counted = jax.jit(function).lower(params).compile().cost_analysis()["flops"]
         least = expected(cfg, rows * length, keys=length)
-        assert 0.95 * least < counted < 1.05 * (least + more)
+        assert 0.95 * least < counted(function, params) < 1.05 * (least + more)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_arithmetic_of_sampling_is_what_xla_counts(family):
+    cfg, read, written = replace(TINY[family], **WIDE), 24, 9
+    params = jax.eval_shape(partial(init, cfg=cfg), jax.random.key(0))
+    decoder, prompts = TransformerDecoder(Transformer(cfg)), Prompts(*jnp.ones((2, 1, read), jnp.int32))
+    prompts = prompts._replace(mask=prompts.mask > 0)
+    prefill = partial(decoder.prefill, groups=1, slots=written)
+    _, state = jax.eval_shape(prefill, params, prompts)
+    steps = (written - 1) * counted(decoder.decode, params, jnp.ones((1, 1), jnp.int32), state)
+    assert counted(prefill, params, prompts) == pytest.approx(reading_flops(cfg, read), rel=0.05)
+    assert steps == pytest.approx(writing_flops(cfg, read, written), rel=0.05)
+
+
+def counted(function, *given) -> float:
+    return jax.jit(function).lower(*given).compile().cost_analysis()["flops"]

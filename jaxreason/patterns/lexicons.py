@@ -1,0 +1,35 @@
+"""Words that tell how a text reasons: branching off, going back, checking.
+
+The lists are those of ThinkLogit's published analysis (https://github.com/yunx-z/think-logit) and of RAST (arXiv
+2506.15710). There a tagger reduces words to their lemmas; here a word counts in its regular forms.
+"""
+
+import re
+from collections.abc import Iterable
+
+LEXICONS = {
+    "branching": "alternatively, another, try, suppose, consider, different, assume, also, option",
+    "backtracking": "however, but, mistake, error, contradiction, wrong, revisit, actually, again, flawed",
+    "verification": "check, verify, confirm, satisfy, plug, back, substitute, ensure, validate, test",
+}
+
+
+def _forms(word: str) -> str:
+    stem = word.removesuffix("e").removesuffix("y")
+    return rf"{word}|{stem}(?:y|e|s|es|ies|ed|ied|ing|ying|{stem[-1]}ing|{stem[-1]}ed)"
+
+
+PATTERNS = {
+    name: re.compile(rf"\b(?:{'|'.join(map(_forms, words.split(', ')))})\b", re.IGNORECASE)
+    for name, words in LEXICONS.items()
+}
+
+
+def words_per_thousand(texts: Iterable[str]) -> dict[str, float]:
+    """How often the words of each lexicon occur among a thousand words of the texts."""
+    texts = list(texts)
+    words = sum(len(re.findall(r"\w+", text)) for text in texts)
+    return {
+        name: 1000 * sum(len(pattern.findall(text)) for text in texts) / max(1, words)
+        for name, pattern in PATTERNS.items()
+    }
