@@ -26,7 +26,7 @@ from jaxreason.models import Transformer, fuse, load_model
 from jaxreason.objectives.preference import dpo, ipo, simpo
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets, write_text
 from jaxreason.tasks import Problem, messages
-from jaxreason.text import Pair, check_same_vocabulary, read_pairs
+from jaxreason.text import Pair, read_pairs
 from jaxreason.training import completion_logps, pair_loss, pair_steps, score_pairs
 
 
@@ -82,9 +82,9 @@ def write_pairs(cfg: Config, study: Study, problems: Sequence[Problem], file: Pa
     samples = []
     for writer in writers:
         config, params, tokenizer = load_model(writer)
-        check_same_vocabulary(study.tokenizer, tokenizer, cfg.model, writer)
-        model, key = Transformer(config, study.model.dtype), jax.random.key(cfg.seed)
-        answers = study.written(writer, fuse(params), problems, groups=cfg.samples, key=key, model=model)
+        how = {"model": Transformer(config, study.model.dtype), "tokenizer": tokenizer}
+        key = jax.random.key(cfg.seed)
+        answers = study.written(writer, fuse(params), problems, groups=cfg.samples, key=key, **how)
         samples += [sample | {"model": writer} for sample in answers]
     asked = {problem.index: messages(study.task, problem, cfg.shots) for problem in problems}
     pairs = paired(samples, kinds, most=cfg.keep)

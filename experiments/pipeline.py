@@ -7,6 +7,7 @@ model says to the same questions after each stage, and its accuracy. In OUT/fami
 that ships with the package, and `tiny-base` and `tiny-large-base`, which answer without thinking aloud.
 """
 
+import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -75,6 +76,7 @@ class Stage:
     learning_rate: float
     styles: dict | None = None  # how the taught answers are written
     size: ModelConfig = SMALL
+    replay: float = 0.0  # share of the taught texts that are of pre-training, so that it is not forgotten
 
 
 STAGES = (
@@ -85,7 +87,7 @@ STAGES = (
     Stage("base-taught", "small-read", "teach", 400, 5e-4, AT_ONCE),
     Stage("base", "base-taught", "prefer", 10, 5e-6),
     Stage("large-read", "", "read", 1500, 1e-3, size=LARGE),
-    Stage("large-base-taught", "large-read", "teach", 300, 3e-4, AT_ONCE, size=LARGE),
+    Stage("large-base-taught", "large-read", "teach", 600, 3e-4, AT_ONCE, LARGE, replay=0.3),
     Stage("large-base", "large-base-taught", "prefer", 10, 5e-6, size=LARGE),
 )
 SHOWN = ("small-read", "reasoner-taught", "reasoner", "reasoner-reinforced")
@@ -205,11 +207,15 @@ def vocabulary(seed: int) -> Tokenizer:
 def documents(stage: Stage, tokenizer: Tokenizer, seed: int, step: int) -> Iterator[Document]:
     """The texts of one step, drawn afresh for each, so that no problem is read twice."""
     end = tokenizer.stop_ids[0]
+    texts = corpus.reading(f"{seed} {step}", drills=0.3, premises=PREMISES)
+    read = (Document([*tokenizer.encode(text), end]) for text in texts)
     if stage.kind == "read":
-        for text in corpus.reading(f"{seed} {step}", drills=0.3, premises=PREMISES):
-            yield Document([*tokenizer.encode(text), end])
-        return
+        yield from read
+    again = random.Random(f"replay {seed} {step}")
     for question, answer in corpus.lessons(f"{seed} {step}", stage.styles, premises=PREMISES):
+        if again.random() < stage.replay:
+            yield next(read)
+            continue
         prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}])
         yield answered(prompt, [*tokenizer.encode(answer), end])
 

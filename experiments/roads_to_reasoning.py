@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation import forward_flops, wilson_interval
-from jaxreason.models import load_model
+from jaxreason.evaluation import wilson_interval
+from jaxreason.models import forward_flops, load_model
 from jaxreason.runs import check_limits, filled, main, presets, read_rows
 
 KEYS = 80  # tokens that one looks at, on average: with prompts of 50 and answers of 30 tokens

@@ -13,16 +13,22 @@ from jaxreason.models import Transformer, fuse, load_model, top_packed
 from jaxreason.rewards import numbers
 from jaxreason.runs import Study, write_text
 from jaxreason.tasks import Problem
-from jaxreason.text import Document, Taught, check_same_vocabulary, fitted, pack, place, read_taught
+from jaxreason.text import Document, Taught, Tokenizer, check_same_vocabulary, fitted, pack, place, read_taught
 from jaxreason.types import Params
 
 ROWS = 8  # of texts whose whole distributions are held at once
 
 
 def load_teacher(cfg, study: Study) -> tuple[Transformer, Params]:
-    config, params, tokenizer = load_model(cfg.teacher)
+    """A teacher whose probabilities are compared: of the student's vocabulary."""
+    model, params, tokenizer = load_writer(cfg, study)
     check_same_vocabulary(study.tokenizer, tokenizer, cfg.model, cfg.teacher)
-    return Transformer(config, study.model.dtype), fuse(params)
+    return model, params
+
+
+def load_writer(cfg, study: Study) -> tuple[Transformer, Params, Tokenizer]:
+    config, params, tokenizer = load_model(cfg.teacher)
+    return Transformer(config, study.model.dtype), fuse(params), tokenizer
 
 
 def lessons(cfg, study: Study) -> list[Document]:
@@ -61,9 +67,11 @@ def lesson(cfg, study: Study, problem: Problem, row: Taught) -> Document:
 
 
 def write_taught(cfg, study: Study, file: Path) -> None:
-    model, teacher = load_teacher(cfg, study)
+    model, teacher, tokenizer = load_writer(cfg, study)
+    if cfg.top_k:
+        check_same_vocabulary(study.tokenizer, tokenizer, cfg.model, cfg.teacher)
     problems = {problem.question: problem for problem in study.task.train[: cfg.problems]}
-    how = {"groups": cfg.samples, "key": jax.random.key(cfg.seed), "model": model}
+    how = {"groups": cfg.samples, "key": jax.random.key(cfg.seed), "model": model, "tokenizer": tokenizer}
     answers = study.written(cfg.teacher, teacher, list(problems.values()), **how)
     whole = [answer for answer in answers if not answer["truncated"]]
     lines = [{"question": answer["question"], "completion": answer["completion"]} for answer in whole]
