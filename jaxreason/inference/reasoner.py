@@ -83,6 +83,11 @@ class Group(NamedTuple):
     def first(self, count: int) -> "Group":
         return self._replace(samples=self.samples[:count])
 
+    def parts(self, count: int) -> list["Group"]:
+        """As many groups of `count` samples as there are, none in two."""
+        starts = range(0, len(self.samples) - count + 1, count)
+        return [self._replace(samples=self.samples[start : start + count]) for start in starts]
+
 
 class Answered(NamedTuple):
     """What a method answers to a problem."""

@@ -122,12 +122,13 @@ def test_scores_in_chunks_of_the_vocabulary_are_those_of_the_whole(monkeypatch, 
     def whole(params, hidden):
         logps = jax.nn.log_softmax(unembed(params, hidden, model=model) / 0.7)
         entropy = -(jnp.exp(logps) * logps).sum(axis=-1)
+        certainty = -(jnp.log(vocab) + logps).mean(axis=-1)  # KL of uniform u: sum of u (log u - logp)
         chosen = jnp.take_along_axis(logps, tokens[..., None], axis=-1)[..., 0]
-        return jnp.where(mask, weights * chosen, 0).sum() + jnp.where(mask, entropy, 0).sum()
+        return jnp.where(mask, weights * chosen + entropy + 0.1 * certainty, 0).sum()
 
     def chunks(params, hidden):
-        logps, entropy = score_hidden(params, hidden, tokens, mask, model=model, temperature=0.7)
-        return (weights * logps).sum() + entropy.sum()
+        logps, entropy, certainty = score_hidden(params, hidden, tokens, mask, model=model, temperature=0.7)
+        return (weights * logps + entropy + 0.1 * certainty).sum()
 
     monkeypatch.setattr("jaxreason.models.scoring.CHUNK_FLOATS", 0)
     monkeypatch.setattr("jaxreason.models.scoring.NARROWEST", 7)
