@@ -113,7 +113,7 @@ def answer(
         say(budget, tokenizer.stop_ids if mark is None else (*tokenizer.stop_ids, mark), 0, limited or mark is not None)
     last = written[-1] if written else None
     if limited and last != mark and last not in tokenizer.stop_ids:
-        add(tokenizer.encode(style.close), True)
+        add(tokenizer.encode_more(style.close), True)
         last = mark
     if cfg.hide_thinking and written:
         console.print(Text(f"({len(written)} tokens of thinking) ", style="dim"), end="")

@@ -32,7 +32,7 @@ class Thinking:
 
 
 TAGGED = Thinking("</think>", "\n</think>\n\n", "Wait")
-HASHES = Thinking("####", "\n####", "\nWait")
+HASHES = Thinking("####", "\n####", "Wait")  # it stands at the beginning of a line
 UNMARKED = Thinking("", "\n#### ", "\nWait")
 
 
@@ -66,7 +66,7 @@ def force_budget(
     style = thinking or thinking_of(reasoner.tokenizer)
     token = reasoner.tokenizer.backend.token_id(style.end) if style.end else None
     ends = reasoner.tokenizer.stop_ids + (() if token is None else (token,))
-    wait, close = (reasoner.tokenizer.encode(text) for text in (style.wait, style.close))
+    wait, close = (reasoner.tokenizer.encode_more(text) for text in (style.wait, style.close))
     keys = row_keys(key, np.array([problem.index for problem in problems]), count)
     prompts = [reasoner.prompt(reasoner.ask(problem)) for problem in problems]
     groups = [Group(problem, [], reasoner.reading(prompt)) for problem, prompt in zip(problems, prompts, strict=True)]

@@ -70,6 +70,12 @@ class Tokenizer:
             raise InputError(f"{text!r} cannot be encoded: a lone surrogate is not text; remove it") from error
         return self.backend.encode(text)
 
+    def encode_more(self, text: str) -> list[int]:
+        """The same for a text that goes on another one: without the space that some vocabularies begin a text with."""
+        before = self.encode("a")
+        together = self.encode("a" + text)
+        return together[len(before) :] if together[: len(before)] == before else self.encode(text)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of `ids`, special tokens as their text, bytes that are no UTF-8 as U+FFFD."""
         ids = [int(index) for index in ids]

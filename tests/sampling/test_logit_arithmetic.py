@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreason.errors import InputError
 from jaxreason.models.transformer import Transformer, run_completions, run_prompts, unembed
 from jaxreason.sampling.decoder import TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling
 from jaxreason.sampling.generate import generate, row_keys
-from jaxreason.sampling.logit_arithmetic import Guided, GuidedDecoder, Translation, shift
+from jaxreason.sampling.logit_arithmetic import Guided, GuidedDecoder, Translation, guidance, shift, translation
 from jaxreason.sampling.schedule import Sampler
 from jaxreason.types import GuidedPrompts, Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
@@ -71,6 +72,17 @@ def test_guidance_begins_at_exactly_token_w(warmup):
     np.testing.assert_allclose(rollouts.logps[1, 2], chosen, atol=1e-6)
 
 
+def test_a_translation_is_into_the_guides_vocabulary():
+    np.testing.assert_array_equal(translation([2, -1, 0], 1, 3).ids, [2, -1, 0])
+    for ids, unknown, complaint in (
+        ([0, 3], 0, "token 1 to 3"),
+        ([-2], 0, "token 0 to -2"),
+        ([0], 3, "unknown ones to 3"),
+    ):
+        with pytest.raises(InputError, match=f"{complaint}, but the guides know 3 tokens"):
+            translation(ids, unknown, 3)
+
+
 def test_what_the_guides_do_not_know_keeps_the_targets_logits():
     guide, base = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[0.5, 0.0, 1.0, 7.0]])
     np.testing.assert_array_equal(shift(guide, base, 5), [[0.5, 2.0, 2.0, 0.0, 0.0]])  # their vocabularies are padded
@@ -101,9 +113,15 @@ def test_fused_logits_are_those_of_three_uncached_forward_passes():
     difference = logits(small, guide, theirs, read) - logits(small, base, theirs, read)
     moved = jnp.where(ids >= 0, difference[..., jnp.array(np.maximum(ids, 0))], 0.0)
     moved = jnp.where(jnp.arange(8)[:, None] < 2, 0.0, 1.5 * moved)
-    expected = jax.nn.log_softmax((logits(LARGE, TARGET, PROMPTS, rollouts.tokens) + moved) / 0.7)
+    alone = logits(LARGE, TARGET, PROMPTS, rollouts.tokens)
+    expected = jax.nn.log_softmax((alone + moved) / 0.7)
     chosen = jnp.take_along_axis(expected, rollouts.tokens[..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(rollouts.logps, chosen, atol=1e-4)
+    made = decoder(small=small, alpha=1.5, warmup=2)
+    seen = guidance(params, rollouts, keys=KEYS, decoder=made, sampling=GREEDY)
+    np.testing.assert_array_equal(seen.alone, alone.argmax(axis=-1))
+    np.testing.assert_allclose(seen.norm, moved.std(axis=-1) * moved.shape[-1] ** 0.5, atol=1e-4)
+    assert not seen.norm[..., :2].any() and seen.norm[..., 2:].all()
 
 
 def test_a_guided_text_does_not_depend_on_its_neighbours():

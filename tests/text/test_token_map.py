@@ -1,0 +1,67 @@
+"""One vocabulary in the words of another: by text, by a file, and where they are the same."""
+
+import json
+from itertools import islice
+
+import pytest
+
+from jaxreason.errors import InputError
+from jaxreason.models import load_model
+from jaxreason.tasks import corpus
+from jaxreason.text import pieces, token_map, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def ours():
+    return load_model("tiny").tokenizer
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    texts = islice(corpus.reading("others", drills=0.0, premises=0.0), 500)
+    return train_tokenizer(texts, vocabulary=500, symbols=())
+
+
+def test_tokens_of_equal_text(ours, theirs):
+    ids, unknown = token_map(ours, theirs, "a", "b", source="text")
+    assert len(ids) == ours.vocab_size and 0 <= unknown < theirs.vocab_size
+    mapped = [(i, j) for i, j in enumerate(ids) if j >= 0 and i not in ours.stop_ids]
+    assert len(mapped) > 100
+    word = ours.encode("a")
+    for i, j in mapped:
+        assert ours.decode([*word, i])[1:] == theirs.decode([*theirs.encode("a"), j])[1:]
+    assert all(ids[end] == theirs.stop_ids[0] for end in ours.stop_ids)
+    lost = {ours.decode([*word, i])[1:] for i, j in enumerate(ids) if j < 0} - {""}
+    assert lost and not lost & set(pieces(theirs, theirs.vocab_size))
+
+
+def test_one_family_needs_no_map(ours, theirs):
+    assert token_map(ours, ours, "a", "b", source="") is None
+    with pytest.raises(InputError, match=r"a and b have different vocabularies \(token 5 is .*give a JSON file"):
+        token_map(ours, theirs, "a", "b", source="")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"▁How": 500}, "maps '▁How' to 500, which is no token of b: give one, or an id from 0 to 499"),
+        ({"▁How": "▁nosuchword"}, "maps '▁How' to '▁nosuchword', which is no token of b"),
+        ({"nosuchtoken": 3}, "has 'nosuchtoken', which is no token of the target"),
+        ([1, 2], "holds list"),
+    ],
+)
+def test_a_map_that_cannot_be(ours, theirs, tmp_path, content, complaint):
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=complaint):
+        token_map(ours, theirs, "a", "b", source=str(file))
+    with pytest.raises(InputError, match=r"absent\.json cannot be read"):
+        token_map(ours, theirs, "a", "b", source=str(tmp_path / "absent.json"))
+
+
+def test_a_map_from_a_file(ours, theirs, tmp_path):
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps({"####": 7, "▁How": "▁How"}))
+    ids, _ = token_map(ours, theirs, "a", "b", source=str(file))
+    expected = {ours.backend.token_id("####"): 7, ours.backend.token_id("▁How"): theirs.backend.token_id("▁How")}
+    assert {place: image for place, image in enumerate(ids) if image >= 0} == expected
