@@ -31,7 +31,7 @@ def test_tokens_of_equal_text(ours, theirs):
     for i, j in mapped:
         assert ours.decode([*word, i])[1:] == theirs.decode([*theirs.encode("a"), j])[1:]
     assert all(ids[end] == theirs.stop_ids[0] for end in ours.stop_ids)
-    lost = {ours.decode([*word, i])[1:] for i, j in enumerate(ids) if j < 0} - {""}
+    lost = {ours.decode([*word, i])[1:] for i, j in enumerate(ids) if j < 0} - {"", "�"}  # bytes
     assert lost and not lost & set(pieces(theirs, theirs.vocab_size))
 
 
