@@ -12,6 +12,7 @@ small reasoner that ships with the package.
 """
 
 import csv
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache, partial
@@ -104,7 +105,8 @@ Way = Callable[[], list[tuple[int, list[list[Answered]]]]]
 
 def run(cfg: Config) -> list[dict]:
     check_limits(cfg, LIMITS)
-    console, task = Console(highlight=False), load_task(cfg.task, cfg.data or None)
+    budgets_of(cfg)
+    console, task = Console(highlight=False), load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     problems = task.test[: cfg.problems]
     reasoner, key = ready(cfg, cfg.model, task), jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
     ways = dict(votes(cfg, reasoner, problems, key)) | dict(searches(cfg, task, reasoner, problems, key))
@@ -157,7 +159,7 @@ def searches(cfg: Config, task: Task, reasoner: Reasoner, problems, key) -> Iter
         return [(n, [[self_consistency(x) if isinstance(x, Group) else x] for x in answers])]
 
     yield "no thinking", lambda: one(1, forced(at_once, budget=0, **answer))
-    for budget in integers(cfg.budgets):
+    for budget in budgets_of(cfg):
         yield f"budget of {budget}", lambda budget=budget: one(1, forced(reasoner, budget=budget, **answer))
     longest = cfg.max_tokens - cfg.answer_tokens
     yield "thinking again (Wait)", lambda: one(1, forced(reasoner, budget=longest, waits=1, **answer))
@@ -199,11 +201,18 @@ def judge(cfg: Config, reasoner: Reasoner) -> Scorer:
     return rewarded(LearnedReward(config, params, tokenizer, lambda p: encode_prompt(tokenizer, reasoner.ask(p))))
 
 
-def integers(text: str) -> list[int]:
+def budgets_of(cfg: Config) -> list[int]:
     try:
-        return [int(number) for number in text.split(",")]
+        budgets = [int(number) for number in cfg.budgets.split(",")]
     except ValueError as error:
-        raise InputError(f"--budgets {text!r} is not whole numbers with commas between") from error
+        raise InputError(f"--budgets {cfg.budgets!r}: give whole numbers with commas between, as 8,16") from error
+    for budget in budgets:
+        if not 0 <= budget <= cfg.max_tokens - cfg.answer_tokens:
+            raise InputError(
+                f"--budgets {budget} with --answer-tokens {cfg.answer_tokens} does not fit into --max-tokens "
+                f"{cfg.max_tokens}: give from 0 to {cfg.max_tokens - cfg.answer_tokens}"
+            )
+    return budgets
 
 
 def measured(name: str, n: int, answers: list[list[Answered]], problems: Sequence[Problem]) -> Point:

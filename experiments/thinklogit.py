@@ -11,6 +11,7 @@ package a seed takes about ten minutes on two CPU cores. Interrupted, the same c
 """
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -102,14 +103,17 @@ def run(cfg: Config) -> list[dict]:
 
 def numbers(cfg: Config, name: str, kind: type) -> list:
     try:
-        return [kind(text) for text in getattr(cfg, name).split(",")]
-    except ValueError as error:
-        raise InputError(f"--{name} {getattr(cfg, name)!r} is not numbers with commas between ({error})") from error
+        found = [kind(text) for text in getattr(cfg, name).split(",")]
+    except ValueError:
+        found = [inf]
+    if not all(0 <= number < inf for number in found):
+        raise InputError(f"--{name} {getattr(cfg, name)!r}: give numbers of at least 0 with commas between, as 0,1,4")
+    return found
 
 
 def compared(cfg: Config, seed: int, grid: list[tuple[int, float]], console: Console) -> tuple[list[dict], list[dict]]:
     """The rows of one seed, and what the sweep found."""
-    task = load_task(cfg.task, cfg.data or None)
+    task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     held_out, spare = task.test[: cfg.eval_problems], task.train[-cfg.sweep_problems :]
     how = {"max_tokens": cfg.max_tokens, "rows": cfg.rows, "ask": partial(messages, task)}
     ready = partial(load_reasoner, sampling=Sampling(cfg.temperature, top_p=cfg.top_p), **how)
