@@ -1,6 +1,7 @@
 """What a run shows at its end: a plot of its curves and a table of before and after."""
 
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from rich.table import Table
@@ -130,41 +131,44 @@ def _cell(name: str, summary: dict[str, float | int]) -> str:
     return f"{100 * value:.1f} %" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
+WIDTH = 90
+"""Characters of a line in `plot_tokens`."""
+
+
 def plot_tokens(rows: list[tuple[str, list[str], list[float], list[bool]]], path: Path, *, title: str) -> None:
     """Texts token by token as a PNG: (what stands above, tokens, how dark each one's ground is, which are framed)."""
     from matplotlib.figure import Figure
 
+    above = [wrap(row[0], WIDTH) for row in rows]
     lines = [_lines(*row[1:]) for row in rows]
-    height = sum(len(text) + 2 for text in lines)
-    figure = Figure(figsize=(11, 0.24 * height + 0.8), layout="constrained")
+    height = sum(len(text) + 1 for text in above + lines)
+    figure = Figure(figsize=(9, 0.24 * height + 0.8), layout="constrained")
     axes = figure.subplots()
     largest = max((shade for row in rows for shade in row[2]), default=0.0) or 1.0
     y = 0
-    for (above, *_), text in zip(rows, lines, strict=True):
-        axes.text(0, y, above[:WIDTH_SHOWN], fontsize=9, va="center", style="italic")
-        for line in text:
+    for question, text in zip(above, lines, strict=True):
+        for line in question:
+            axes.text(0, y, line, fontsize=9, va="center", style="italic")
             y += 1
+        for line in text:
             x = 0
             for token, shade, framed in line:
                 box = {"facecolor": (1, 1 - 0.7 * shade / largest, 1 - shade / largest), "pad": 1.5}
                 box["edgecolor"] = "black" if framed else "none"
                 axes.text(x, y, token, fontsize=9, family="monospace", va="center", bbox=box)
                 x += len(token) + 0.8
-        y += 2
-    axes.set(xlim=(0, WIDTH_SHOWN), ylim=(height - 0.5, -1), title=title)
+            y += 1
+        y += 1
+    axes.set(xlim=(0, WIDTH), ylim=(height - 0.5, -1), title=title)
     axes.axis("off")
     figure.savefig(path, dpi=120)
-
-
-WIDTH_SHOWN = 110
-"""Characters of a line in `plot_tokens`."""
 
 
 def _lines(tokens: list[str], shades: list[float], framed: list[bool]) -> list[list[tuple[str, float, bool]]]:
     lines: list[list[tuple[str, float, bool]]] = [[]]
     for token, shade, frame in zip(tokens, shades, framed, strict=True):
         shown = token.replace("\n", "⏎").replace(" ", "·")
-        if sum(len(t) + 0.8 for t, *_ in lines[-1]) + len(shown) > WIDTH_SHOWN - 5:
+        if sum(len(t) + 0.8 for t, *_ in lines[-1]) + len(shown) > WIDTH - 5:
             lines.append([])
         lines[-1].append((shown, shade, frame))
         if "\n" in token:
