@@ -73,7 +73,7 @@ def write_taught(cfg, study: Study, file: Path) -> None:
     problems = {problem.question: problem for problem in study.task.train[: cfg.problems]}
     how = {"groups": cfg.samples, "key": jax.random.key(cfg.seed), "model": model, "tokenizer": tokenizer}
     answers = study.written(cfg.teacher, teacher, list(problems.values()), **how)
-    whole = [answer for answer in answers if not answer["truncated"]]
+    whole = [answer for answer in answers if answer["completion"].strip() and not answer["truncated"]]
     lines = [{"question": answer["question"], "completion": answer["completion"]} for answer in whole]
     if cfg.top_k:
         documents = [study.lesson(problems[line["question"]], line["completion"]) for line in lines]

@@ -36,10 +36,10 @@ def source(sample: Sample) -> str:
 
 def paired(samples: Sequence[Sample], kinds: Iterable[tuple[str, str]], *, most: int) -> list[tuple[Sample, Sample]]:
     """Pairs of different texts of one problem, for each (chosen, rejected) among the `kinds` of `source`; every kind at
-    most `most` times a problem, and no text twice in it. Texts that were cut off are left out."""
+    most `most` times a problem, and no text twice in it. Texts that were cut off are left out, and empty ones."""
     kinds, by_source = list(kinds), defaultdict(dict)
     for sample in samples:
-        if not sample["truncated"]:
+        if _text(sample) and not sample["truncated"]:
             by_source[sample["index"], source(sample)].setdefault(_text(sample), sample)
     pairs = []
     for index in dict.fromkeys(sample["index"] for sample in samples):

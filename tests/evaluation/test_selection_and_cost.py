@@ -28,6 +28,7 @@ SAMPLES = [
     sample(0, "3", 0.0),
     sample(1, "so 7 and", 1.0, truncated=True),
     sample(1, "8", 0.0),
+    sample(0, " \n", 0.0, model="b"),
     sample(0, "2", 1.0, model="b"),
     sample(0, "4", 0.0, model="b"),
 ]
