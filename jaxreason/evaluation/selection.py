@@ -14,8 +14,8 @@ def accepted(samples: Iterable[Sample], *, most: int) -> list[Sample]:
 
 
 def unfiltered(samples: Iterable[Sample], *, most: int) -> list[Sample]:
-    """The same of all that came to an end, right or wrong."""
-    return _some([sample for sample in samples if not sample["truncated"]], most)
+    """The same of all that came to an end and are not empty, right or wrong."""
+    return _some([sample for sample in samples if _text(sample) and not sample["truncated"]], most)
 
 
 def _some(samples: Iterable[Sample], most: int) -> list[Sample]:
