@@ -11,16 +11,18 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_library_example_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    exec(compile(code, "README.md", "exec"), {})
+def test_the_library_examples_run(capsys):
+    learning, asking = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exec(compile(learning, "README.md", "exec"), {})
     reward, grad_norm = map(float, capsys.readouterr().out.split())
     assert 0 < reward < 1 and grad_norm > 0
+    exec(compile(asking, "README.md", "exec"), {})
+    assert "####" in (said := capsys.readouterr().out) and "flops=" in said
 
 
 def test_every_flag_of_the_readme_exists():
     known = set()
-    for script in ("grpo_gsm8k.py", "sft.py", "dpo.py", "distill.py"):
+    for script in ("grpo_gsm8k.py", "sft.py", "dpo.py", "distill.py", "thinklogit.py", "../jaxreason/chat.py"):
         command = [sys.executable, ROOT / "experiments" / script, "--help"]
         help_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         known |= set(re.findall(r"(--[a-z][a-z-]+)", help_text))
