@@ -56,12 +56,14 @@ class Config:
     warmups: str = "0,1,4"  # W: tokens that the target writes alone
     alphas: str = "0.5,0.75,1,1.25,1.5"
     sweep_problems: int = 200  # training problems on which W and alpha are chosen
-    problems: int = 1000  # training problems that guide and target answer, to be learned from
+    problems: int = 1000  # training problems that guide and target answer, for pairs
     pairs: str = "mixed"  # which answers are preferred to which: mixed, guide-target, target-guide, guide or all
     dpo_steps: int = 60  # of the guide
     dpo_rate: float = 2e-5  # learning rate
     lora_rank: int = 0  # of the guide's adapters; 0: all of it is trained
-    tuned_steps: int = 150  # of the target
+    tuned_problems: int = 4000  # training problems that the guide answers, for the target to be fine-tuned on
+    tuned_steps: int = 150
+    tuned_rate: float = 2e-4  # learning rate
     eval_problems: int = 500
     samples: int = 8  # answers to each
     max_tokens: int = 72
@@ -73,9 +75,11 @@ class Config:
     smoke: bool = False  # a few problems and steps of everything
 
 
-COUNTS = ("sweep_problems", "problems", "dpo_steps", "tuned_steps", "eval_problems", "samples", "max_tokens", "rows")
-LIMITS = dict.fromkeys((*COUNTS, "seeds"), (1, inf)) | {"dpo_rate": (1e-12, 1), "lora_rank": (0, inf)}
-FEW = {"sweep_problems": 4, "problems": 24, "dpo_steps": 2, "tuned_steps": 2, "eval_problems": 4, "samples": 2}
+COUNTS = ("sweep_problems", "problems", "dpo_steps", "tuned_problems", "tuned_steps", "eval_problems", "samples")
+LIMITS = dict.fromkeys((*COUNTS, "max_tokens", "rows", "seeds"), (1, inf)) | {"lora_rank": (0, inf)}
+LIMITS |= {"dpo_rate": (1e-12, 1), "tuned_rate": (1e-12, 1)}
+FEW = {"sweep_problems": 4, "problems": 24, "dpo_steps": 2, "eval_problems": 4, "samples": 2}
+FEW |= {"tuned_problems": 24, "tuned_steps": 2}
 PRESETS = presets(smoke=FEW | {"warmups": "0", "alphas": "0.5,1"})
 
 
@@ -141,7 +145,7 @@ def compared(cfg: Config, seed: int, grid: list[tuple[int, float]], console: Con
     sweep = folder.remember("sweep.json", swept)
     best = max(sweep, key=lambda row: row["pass@1"])
     chosen = {"alpha": best["alpha"], "warmup": best["warmup"]}
-    tuning = {"task": cfg.task, "data": cfg.data, "seed": seed, "smoke": cfg.smoke, "problems": cfg.problems}
+    tuning = {"task": cfg.task, "data": cfg.data, "seed": seed, "smoke": cfg.smoke}
     tuning |= {"max_tokens": cfg.max_tokens, "eval_problems": min(cfg.eval_problems, 100), "export": True}
     makers = {
         "target": lambda: ready(cfg.target),
@@ -166,7 +170,8 @@ def corrected(cfg: Config, out: Path, tuning: dict) -> str:
     if not (out / "model").exists():
         kinds = MIXTURES[cfg.pairs].format(guide=cfg.guide, target=cfg.target)
         flags = {"model": cfg.guide, "writers": f"{cfg.guide},{cfg.target}", "kinds": kinds, "out": str(out)}
-        flags |= {"steps": cfg.dpo_steps, "learning_rate": cfg.dpo_rate, "lora_rank": cfg.lora_rank}
+        flags |= {"steps": cfg.dpo_steps, "learning_rate": cfg.dpo_rate, "problems": cfg.problems}
+        flags |= {"lora_rank": cfg.lora_rank}
         dpo.run(filled(dpo.Config, dpo.PRESETS, **tuning, **flags))
     return str(out / "model")
 
@@ -175,6 +180,7 @@ def tuned(cfg: Config, out: Path, tuning: dict) -> str:
     """The target after fine-tuning on what the guide solved."""
     if not (out / "model").exists():
         flags = {"model": cfg.target, "teacher": cfg.guide, "steps": cfg.tuned_steps, "out": str(out)}
+        flags |= {"learning_rate": cfg.tuned_rate, "problems": cfg.tuned_problems}
         distill.run(filled(distill.Config, distill.PRESETS, **tuning, **flags))
     return str(out / "model")
 
