@@ -62,7 +62,7 @@ class Config:
     dpo_rate: float = 2e-5  # learning rate
     lora_rank: int = 0  # of the guide's adapters; 0: all of it is trained
     tuned_problems: int = 4000  # training problems that the guide answers, for the target to be fine-tuned on
-    tuned_steps: int = 150
+    tuned_steps: int = 400
     tuned_rate: float = 2e-4  # learning rate
     eval_problems: int = 500
     samples: int = 8  # answers to each
