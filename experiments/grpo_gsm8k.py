@@ -17,23 +17,47 @@ from pathlib import Path
 
 import jax
 
+from jaxreason.errors import InputError
 from jaxreason.models import SHIPPED, load_model, overlay, score_completions
-from jaxreason.objectives import DAPO, DR_GRPO, GRPO
+from jaxreason.objectives import (
+    CISPO,
+    DAPO,
+    DR_GRPO,
+    GRPO,
+    GSPO,
+    REINFORCE_PLUS_PLUS,
+    REINFORCE_PLUS_PLUS_BASELINE,
+    RLOO,
+    Algorithm,
+)
+from jaxreason.objectives.shaping import soft_overlong
+from jaxreason.patterns import LABELLERS, PatternMonitor
 from jaxreason.rewards import Reward, numbers
+from jaxreason.rewards.internal import (
+    SELF_CERTAINTY,
+    TOKEN_ENTROPY,
+    TRAJECTORY_ENTROPY,
+    ClusterShare,
+    Internal,
+    Majority,
+    agreement,
+)
 from jaxreason.rewards.learned import LearnedReward
 from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import Study, Tuning, choose, main, presets
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import messages, set_aside
 from jaxreason.text import encode_prompt
-from jaxreason.training import StepResult, TrainState, grpo_steps, updater
+from jaxreason.training import Replay, StepResult, TrainState, grpo_steps, updater
 
-ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO}
+ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO, "gspo": GSPO, "cispo": CISPO, "rloo": RLOO}
+ALGORITHMS |= {"reinforce++": REINFORCE_PLUS_PLUS, "reinforce++-baseline": REINFORCE_PLUS_PLUS_BASELINE}
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
-REWARDS = GRADERS | {"symbolic": MathGrader}
-LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates"), (1, inf))
-LIMITS |= dict.fromkeys(("kl_weight", "eval_every"), (0, inf))
-LIMITS |= {"groups": (2, inf), "temperature": (1e-3, 1e3), "update_memory": (1e-9, inf)}
+INSIDE = {"self-certainty": SELF_CERTAINTY, "token-entropy": TOKEN_ENTROPY, "trajectory-entropy": TRAJECTORY_ENTROPY}
+REWARDS = GRADERS | INSIDE | {"symbolic": MathGrader, "majority": Majority, "clusters": ClusterShare}
+LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates", "tries"), (1, inf))
+LIMITS |= dict.fromkeys(("kl_weight", "eval_every", "entropy_weight", "overlong_buffer", "replay"), (0, inf))
+LIMITS |= {"groups": (2, inf), "temperature": (1e-3, 1e3), "update_memory": (1e-9, inf), "top_entropy": (1e-6, 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.
 REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
 REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}
@@ -51,29 +75,38 @@ class Config(Tuning):
     steps: int = 30  # a finished run goes further with more
     learning_rate: float = 1e-4  # millions of parameters bear more than the 1e-6 usual for billions
 
-    algorithm: str = "grpo"  # grpo, dr_grpo or dapo
-    reward: str = "lenient"  # the last number counts if no answer is marked; strict, symbolic, a reward model's folder
+    algorithm: str = "grpo"  # grpo, dr_grpo, dapo, gspo, cispo, rloo, reinforce++ or reinforce++-baseline
+    reward: str = "lenient"  # the last number counts if no answer is marked; more: README, "Rewards"
     prompts_per_step: int = 32
     groups: int = 8  # completions per prompt: an advantage compares them, so at least 2
     top_k: int = 0  # sample among the k most probable tokens; 0 for all
     top_p: float = 1.0  # among the fewest tokens that have this much probability together
     min_p: float = 0.0  # among tokens at least this fraction as probable as the most probable one
     kl_weight: float = 0.1  # weight of the KL to the initial model; 0 keeps no copy of it
+    entropy_weight: float = 0.0  # of a bonus for every token's entropy
+    top_entropy: float = 1.0  # share of a batch's tokens, those of the highest entropy, that are learned
+    overlong_buffer: int = 0  # tokens before --max-tokens over which a reward falls to -1; 0: no such penalty
+    tries: int = 1  # batches sampled, at most, until --prompts-per-step groups differ in reward (dynamic sampling)
+    replay: int = 0  # steps whose groups take the place of those without a signal; 0: none
+    patterns: str = ""  # shares and success of ways of reasoning at every step: structural, cognitive
     inner_updates: int = 1  # optimiser steps on each batch of rollouts
     update_memory: float = 0.075  # GB for activations, about: how many prompts go through an update at a time
     eval_every: int = 50  # steps between evaluations on training problems set aside, best checkpoint kept; 0: never
 
 
 def run(cfg: Config) -> dict:
-    algorithm = replace(choose("algorithm", cfg.algorithm, ALGORITHMS), kl_weight=cfg.kl_weight)
+    algorithm = chosen_algorithm(cfg)
+    monitor = cfg.patterns and PatternMonitor(choose("patterns", cfg.patterns, LABELLERS))
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.top_p, cfg.min_p)
     study = Study(cfg, "grpo_gsm8k", LIMITS, sampling=sampling, rows=cfg.prompts_per_step * cfg.groups)
     reward = chosen_reward(cfg, study)
-    study.graders = GRADERS if isinstance(reward, LearnedReward) else GRADERS | {cfg.reward: reward}
+    internal = isinstance(reward, LearnedReward | Internal | Majority | ClusterShare)
+    study.graders = GRADERS if internal else GRADERS | {cfg.reward: reward}
     aside = cfg.eval_problems if cfg.eval_every else 0
     validation, train = set_aside(study.task, aside, at_least=cfg.prompts_per_step)
 
-    # What is compiled beside the sampler: the update and, with a KL term, the scores of the initial model.
+    # What is compiled beside the sampler: the update, and scores of rollouts by the policy and by the initial model
+    # where they are looked at.
     update = updater(
         model=study.model,
         algorithm=algorithm,
@@ -82,10 +115,9 @@ def run(cfg: Config) -> dict:
         memory=cfg.update_memory * 1e9,
         frozen=study.frozen,
     )
-    reference = None
-    if cfg.kl_weight:
-        score = jax.jit(partial(score_completions, model=study.model, temperature=cfg.temperature))
-        reference = partial(score, study.reference())
+    score = jax.jit(partial(score_completions, model=study.model, temperature=cfg.temperature))
+    reference = partial(score, study.reference()) if cfg.kl_weight else None
+    replay = Replay(study.folder.path / "replay", cfg.replay) if cfg.replay else None
 
     def advance(state: TrainState) -> Iterator[StepResult]:
         for state, metrics, samples in grpo_steps(  # noqa: B020 -- the state a step leaves is the next one's
@@ -100,9 +132,19 @@ def run(cfg: Config) -> dict:
             algorithm=algorithm,
             update=update,
             inner_updates=cfg.inner_updates,
+            tries=cfg.tries,
+            replay=replay,
             reference=reference,
+            score=score,
             frozen=study.frozen,
         ):
+            if monitor:
+                metrics |= monitor(samples)
+            if isinstance(reward, Majority):
+                metrics |= agreement(*(grouped(samples, name, cfg.groups) for name in ("reward", "lenient")))
+            if cfg.tries > 1 and metrics["groups_learned"] < cfg.prompts_per_step:
+                few = f"{metrics['groups_learned']} of {cfg.prompts_per_step} groups differ after {cfg.tries} tries"
+                study.console.print(f"step {metrics['step']}: {few}; these are learned")
             if cfg.eval_every and metrics["step"] % cfg.eval_every == 0:
                 done = study.evaluate(overlay(study.frozen, state.params), validation).summary
                 metrics |= {f"validation_{name}": value for name, value in done.items()}
@@ -114,11 +156,31 @@ def run(cfg: Config) -> dict:
     return summary
 
 
-def chosen_reward(cfg: Config, study: Study) -> Reward:
-    """The verifier of that name, or the reward model in that folder, asked as it was in its training."""
+def chosen_algorithm(cfg: Config) -> Algorithm:
+    if cfg.overlong_buffer >= cfg.max_tokens:
+        raise InputError(
+            f"--overlong-buffer {cfg.overlong_buffer} leaves nothing of --max-tokens {cfg.max_tokens}: give fewer"
+        )
+    overlong = partial(soft_overlong, limit=cfg.max_tokens, buffer=cfg.overlong_buffer)
+    return replace(
+        choose("algorithm", cfg.algorithm, ALGORITHMS),
+        kl_weight=cfg.kl_weight,
+        entropy_weight=cfg.entropy_weight,
+        top_entropy=cfg.top_entropy,
+        shape=overlong if cfg.overlong_buffer else None,
+    )
+
+
+def grouped(samples: list[dict], name: str, groups: int) -> list[list[float]]:
+    values = [sample[name] for sample in samples]
+    return [values[i : i + groups] for i in range(0, len(values), groups)]
+
+
+def chosen_reward(cfg: Config, study: Study) -> Reward | Internal:
+    """The verifier or internal reward of that name, or the reward model in that folder, asked as in its training."""
     if not Path(cfg.reward).is_dir():
         reward = choose("reward", cfg.reward, REWARDS)
-        return MathGrader() if reward is MathGrader else reward
+        return reward() if isinstance(reward, type) else reward
     config, params, tokenizer = load_model(cfg.reward, reward=True)
     return LearnedReward(
         config, params, tokenizer, lambda problem: encode_prompt(tokenizer, messages(study.task, problem, cfg.shots))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from jaxreason.errors import InputError
-from jaxreason.inference.votes import majority_vote
+from jaxreason.rewards.votes import majority_vote
 
 
 def mean_with_se(correct: Num[np.ndarray, "P G"] | Bool[np.ndarray, "P G"]) -> tuple[float, float]:

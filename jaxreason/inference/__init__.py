@@ -8,7 +8,7 @@ from jaxreason.inference.scorers import Scorer, SelfCertainty, mean_logp, reward
 from jaxreason.inference.search import step_search
 from jaxreason.inference.self_consistency import adaptive, self_consistency, until_decided, weighted_consistency
 from jaxreason.inference.stream import Speech, stream
-from jaxreason.inference.votes import borda_weights, clusters, decided, majority_vote, votes_needed, weighted_vote
+from jaxreason.rewards.votes import borda_weights, clusters, decided, majority_vote, votes_needed, weighted_vote
 
 __all__ = [
     "Answered",

@@ -8,8 +8,8 @@ from jaxtyping import Array, Key
 from jaxreason.errors import InputError
 from jaxreason.inference.reasoner import Answered, Cost, Group, Reasoner
 from jaxreason.inference.scorers import Scorer, scored
-from jaxreason.inference.votes import Equal, borda_weights, clusters, decided, majority_vote, weighted_vote
 from jaxreason.rewards import numbers
+from jaxreason.rewards.votes import Equal, borda_weights, clusters, decided, majority_vote, weighted_vote
 from jaxreason.sampling import row_keys
 from jaxreason.tasks import Problem
 

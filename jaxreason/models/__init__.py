@@ -15,6 +15,7 @@ from jaxreason.models.scoring import (
     compare_top,
     score_completions,
     score_packed,
+    token_ranks,
     top_packed,
 )
 from jaxreason.models.transformer import (
@@ -60,6 +61,7 @@ __all__ = [
     "save_lora",
     "score_completions",
     "score_packed",
+    "token_ranks",
     "top_packed",
     "training_flops",
     "unembed",

@@ -220,6 +220,25 @@ def _chunks(vocab: int, widest: int) -> tuple[int, int]:
     return count, vocab // count
 
 
+def rank_hidden(
+    params: Params,
+    hidden: Float[Array, "*batch D"],
+    tokens: Int[Array, "*batch"],
+    mask: Bool[Array, "*batch"],
+    *,
+    model: Transformer,
+) -> Int[Array, "*batch"]:
+    """How many tokens of the vocabulary are more probable than each of `tokens`; 0 where masked."""
+    rows, flat = _rows(hidden, mask), tokens.reshape(mask.size, 1)
+    chosen = _sums(params, rows, flat, model, 1.0).chosen
+
+    def add(above: Array, weight: Float[Array, "C D"], _: Array) -> Int[Array, "R"]:
+        return above + (logits_of(rows, weight) > chosen).sum(axis=-1)
+
+    above = _over_vocabulary(add, jnp.zeros(len(rows), jnp.int32), unembedding(params, model=model), mask.size)
+    return jnp.where(mask, above.reshape(mask.shape), 0)
+
+
 class Read(NamedTuple):
     """What completions need of their prompts, all of it with a gradient."""
 
@@ -244,10 +263,26 @@ def score_after(
     temperature: float = 1.0,
 ) -> Scores:
     """Teacher-forced scores of completions of prompts that are `read`."""
+    hidden = _predicting(params, read, prompts, tokens, model)
+    return score_hidden(params, hidden, tokens, mask, model=model, temperature=temperature)
+
+
+def _predicting(
+    params: Params, read: Read, prompts: Prompts, tokens: Int[Array, "P G T"], model: Transformer
+) -> Float[Array, "P G T D"]:
+    """The hidden states that predict the tokens."""
     last = jnp.broadcast_to(read.last[:, None, None], (*tokens.shape[:2], 1, read.last.shape[-1]))
     hidden = run_completions(params, tokens[..., :-1], Context(read.kv, prompts.mask), model=model)
-    hidden = jnp.concatenate([last, hidden], axis=2)
-    return score_hidden(params, hidden, tokens, mask, model=model, temperature=temperature)
+    return jnp.concatenate([last, hidden], axis=2)
+
+
+def token_ranks(
+    params: Params, prompts: Prompts, tokens: Int[Array, "P G T"], mask: Bool[Array, "P G T"], *, model: Transformer
+) -> Int[Array, "P G T"]:
+    """Place of every token of the completions in the model's order of probability, 0 the most probable; 0 where
+    masked."""
+    read = read_prompts(params, prompts, model=model)
+    return rank_hidden(params, _predicting(params, read, prompts, tokens, model), tokens, mask, model=model)
 
 
 def score_completions(

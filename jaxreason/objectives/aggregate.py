@@ -24,3 +24,8 @@ def fixed_length(mask: Bool[Array, "P G T"]) -> Float[Array, "P G T"]:
     """Sum over tokens / (completions * T), T the generation limit: Dr. GRPO (arXiv 2503.20783)."""
     sequences = mask.any(axis=-1).sum()
     return mask / (jnp.maximum(sequences, 1) * mask.shape[-1]).astype(jnp.float32)
+
+
+def token_sum(mask: Bool[Array, "P G T"]) -> Float[Array, "P G T"]:
+    """Sum over each completion's tokens, mean over completions: a completion is one action (RLOO, arXiv 2402.14740)."""
+    return mask / jnp.maximum(mask.any(axis=-1).sum(), 1).astype(jnp.float32)

@@ -1,5 +1,39 @@
-"""How texts reason."""
+"""Which way of reasoning, how often, how well; what changed; what the theory of pattern selection expects."""
 
+from jaxreason.patterns.labels import LABELLERS, Labeller, cognitive, discovered, judged, structural
 from jaxreason.patterns.lexicons import LEXICONS, words_per_thousand
+from jaxreason.patterns.shift import (
+    Decomposition,
+    Labelled,
+    Pattern,
+    PatternMonitor,
+    crossover,
+    decompose,
+    labelled,
+    pass_curve,
+    path_coverage,
+    patterns_of,
+    rank_change_ratio,
+)
 
-__all__ = ["LEXICONS", "words_per_thousand"]
+__all__ = [
+    "LABELLERS",
+    "LEXICONS",
+    "Decomposition",
+    "Labelled",
+    "Labeller",
+    "Pattern",
+    "PatternMonitor",
+    "cognitive",
+    "crossover",
+    "decompose",
+    "discovered",
+    "judged",
+    "labelled",
+    "pass_curve",
+    "path_coverage",
+    "patterns_of",
+    "rank_change_ratio",
+    "structural",
+    "words_per_thousand",
+]

@@ -1,7 +1,7 @@
 """Words that tell how a text reasons: branching off, going back, checking.
 
-The lists are those of ThinkLogit's published analysis (https://github.com/yunx-z/think-logit) and of RAST (arXiv
-2506.15710). There a tagger reduces words to their lemmas; here a word counts in its regular forms.
+The first three lists are those of ThinkLogit's published analysis (https://github.com/yunx-z/think-logit) and of RAST
+(arXiv 2506.15710). There a tagger reduces words to their lemmas; here a word counts in its regular forms.
 """
 
 import re
@@ -19,17 +19,25 @@ def _forms(word: str) -> str:
     return rf"{word}|{stem}(?:y|e|s|es|ies|ed|ied|ing|ying|{stem[-1]}ing|{stem[-1]}ed)"
 
 
+MORE = {
+    "subgoals": "first, firstly, second, secondly, next, step, finally, subproblem, goal",
+    "backward chaining": "backward, backwards, reverse, working back, work back, to reach, to get to, in order to",
+}
+"""Our own, for behaviours that Gandhi et al. (arXiv 2503.01307) describe without a list."""
+
 PATTERNS = {
     name: re.compile(rf"\b(?:{'|'.join(map(_forms, words.split(', ')))})\b", re.IGNORECASE)
-    for name, words in LEXICONS.items()
+    for name, words in (LEXICONS | MORE).items()
 }
+
+
+def found(text: str) -> list[str]:
+    """The behaviours whose words occur in a text."""
+    return [name for name, pattern in PATTERNS.items() if pattern.search(text)]
 
 
 def words_per_thousand(texts: Iterable[str]) -> dict[str, float]:
     """How often the words of each lexicon occur among a thousand words of the texts."""
     texts = list(texts)
     words = sum(len(re.findall(r"\w+", text)) for text in texts)
-    return {
-        name: 1000 * sum(len(pattern.findall(text)) for text in texts) / max(1, words)
-        for name, pattern in PATTERNS.items()
-    }
+    return {name: 1000 * sum(len(PATTERNS[name].findall(text)) for text in texts) / max(1, words) for name in LEXICONS}

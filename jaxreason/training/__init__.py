@@ -1,6 +1,7 @@
 """New parameters from rollouts and rewards: state, updates, the loop, checkpoints."""
 
 from jaxreason.training.checkpoint import Checkpoints
+from jaxreason.training.collect import Replay
 from jaxreason.training.distill import on_policy_steps, own_words, stored_loss, teacher_loss
 from jaxreason.training.loop import EVALUATION, StepResult, grpo_steps
 from jaxreason.training.parts import updater
@@ -22,6 +23,7 @@ __all__ = [
     "EVALUATION",
     "Batch",
     "Checkpoints",
+    "Replay",
     "StepResult",
     "TrainState",
     "batch_of",

@@ -1,7 +1,8 @@
 """One GRPO step on the host: choose problems, sample, grade, update. The caller logs, evaluates and saves."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,13 +13,13 @@ from jaxtyping import Array, Key
 
 from jaxreason.models.lora import overlay
 from jaxreason.models.scoring import Scores
-from jaxreason.objectives.advantages import constant_groups
 from jaxreason.objectives.algorithms import Algorithm
-from jaxreason.rewards.grading import Grading, Reward
+from jaxreason.rewards.grading import Reward
+from jaxreason.rewards.internal import Internal
 from jaxreason.sampling.generate import row_keys
-from jaxreason.sampling.rollout import Policy, texts
-from jaxreason.sampling.schedule import join_parts
+from jaxreason.sampling.rollout import Policy
 from jaxreason.tasks import Problem
+from jaxreason.training.collect import Collected, Replay, Score, collect, differing, joined, some
 from jaxreason.training.state import TrainState
 from jaxreason.training.steps import Batch, Metrics, prepare
 from jaxreason.types import Params
@@ -70,73 +71,108 @@ def grpo_steps(
     prompts_per_step: int,
     groups: int,
     policy: Policy,
-    reward: Reward,
+    reward: Reward | Internal | Mapping[Reward | Internal, float],
     graders: dict[str, Reward],
     algorithm: Algorithm,
     update: Update,
     inner_updates: int = 1,
-    reference: Callable[..., Scores] | None = None,
+    tries: int = 1,
+    replay: Replay | None = None,
+    reference: Score | None = None,
+    score: Callable[..., Scores] | None = None,
     frozen: Params = None,
 ) -> Iterator[StepResult]:
     """Steps `state.step` to `steps`; everything random follows from `state`, so a restart repeats them bit for bit.
 
-    `reward` is optimised, `graders` are only logged; `reference` is `score_completions` of the reference model,
-    needed where the algorithm has a KL term; what the state trains lies over the `frozen` parameters, if any.
-    Docs of the metrics: README, "What a step logs".
-    """
-    for step in range(int(state.step), steps):
-        chosen, keys = next_problems(state, problems, prompts_per_step, groups)
+    `reward` is optimised, one or several with their weights; `graders` are only logged. With more than one of `tries`
+    (dynamic sampling, arXiv 2503.14476) problems are sampled until `prompts_per_step` groups differ in reward, and only
+    these are learned, or as many as there are after the last try; `replay` takes earlier ones in the place of the rest.
 
-        begin = time.perf_counter()
-        prompts = policy.prompts(chosen)
-        parts = []
-        with Grading(chosen, {reward, *graders.values()}) as grading:
-            for done, part in policy.sample.stream(overlay(frozen, state.params), prompts, keys=keys):
-                grading.add(done.tolist(), texts(part, policy.tokenizer))
-                parts.append((done, part))
-            rollouts = join_parts(parts)
-            sampled = time.perf_counter()
-        grades, rewards = grading.grades, grading.grades[reward]
-        graded = time.perf_counter()
+    `reference` is `score_completions` of the reference model, needed where the algorithm has a KL; `score` the jitted
+    `score_completions` itself, needed where the algorithm or an internal reward looks at the policy's own scores. What
+    the state trains lies over the `frozen` parameters, if any. Docs of the metrics: README, "What a step logs".
+    """
+    weights = reward if isinstance(reward, Mapping) else {reward: 1.0}
+    looks = algorithm.own_scores or any(isinstance(one, Internal) for one in weights)
+    if looks and score is None:
+        raise ValueError("the algorithm or the reward looks at the policy's own scores: give `score`")
+    gather = partial(collect, policy=policy, rewards=list(weights), graders=graders, score=score if looks else None)
+    for step in range(int(state.step), steps):
+        params, position = overlay(frozen, state.params), int(state.position)
+        tried: list[tuple[list[Problem], Collected]] = []
+        while len(tried) < tries and sum(differing(done.groups).sum() for _, done in tried) < prompts_per_step:
+            now = state._replace(position=jnp.int32(position))
+            chosen, keys = next_problems(now, problems, prompts_per_step, groups)
+            tried.append((chosen, gather(params, chosen, keys)))
+            position += prompts_per_step
+        sampled, begin = joined([done.groups for _, done in tried]), time.perf_counter()
+
+        learned = sampled
+        if replay:
+            learned = replay.fill(step, sampled, prompts_per_step)
+        elif tries > 1:
+            learned = some(sampled, np.flatnonzero(differing(sampled))[:prompts_per_step])
+        if not len(learned.ages):  # nothing differs: a step without an advantage, of the KL alone
+            learned = some(sampled, np.s_[:prompts_per_step])
+        rollouts = learned.rollouts
         reference_logps = reference and reference(rollouts.prompts, rollouts.tokens, rollouts.mask).logps
-        batch = prepare(rollouts, rewards, algorithm, reference_logps)
+        rewards = np.swapaxes(learned.rewards, 0, 1)
+        batch = prepare(
+            rollouts, rewards, algorithm, reference_logps, own=learned.own, reward_weights=tuple(weights.values())
+        )
         state, metrics = update(state, batch)
         agreement = {name: metrics[name] for name in ("logp_difference_mean", "logp_difference_max")}
         for _ in range(inner_updates - 1):
             state, metrics = update(state, batch)
         metrics |= agreement  # sampler and trainer agree before the first update moves the policy, not after it
-        state = state._replace(step=state.step + 1, position=state.position + prompts_per_step)
+        state = state._replace(step=state.step + 1, position=jnp.int32(position))
         metrics = {name: float(value) for name, value in metrics.items()}
         updated = time.perf_counter()
 
-        lengths = np.asarray(rollouts.lengths)
+        lengths, seconds = np.asarray(sampled.rollouts.lengths), sum(done.seconds_sampling for _, done in tried)
+        totals = np.tensordot(sampled.rewards, list(weights.values()), axes=(1, 0))
+        grades = {name: np.concatenate([done.grades[name] for _, done in tried]) for name in graders}
         metrics = {
             "step": step + 1,
-            "reward_mean": float(rewards.mean()),
-            **{f"{name}_share": float(grades[grader].mean()) for name, grader in graders.items()},
-            "constant_groups_share": float(np.mean(constant_groups(jnp.asarray(rewards)))),
+            "reward_mean": float(totals.mean()),
+            **{f"{name}_share": float(values.mean()) for name, values in grades.items()},
+            "constant_groups_share": float(1 - differing(sampled).mean()),
+            "tries": len(tried),
+            "groups_learned": int(differing(learned).sum()),
+            "staleness_mean": float(learned.ages.mean()),
             "length_mean": float(lengths.mean()),
             "tokens": int(lengths.sum()),
-            "tokens_read": int(lengths.sum() + prompts.mask.sum()),
-            "truncated_share": float(np.mean(rollouts.truncated)),
+            "tokens_read": int(np.asarray(rollouts.lengths).sum() + rollouts.prompts.mask.sum()),
+            "truncated_share": float(np.mean(sampled.rollouts.truncated)),
             **metrics,
-            "seconds_sampling": sampled - begin,
-            "seconds_rewards": graded - sampled,
-            "seconds_update": updated - graded,
-            "tokens_per_second": float(lengths.sum()) / (sampled - begin),
+            "seconds_sampling": seconds,
+            "seconds_rewards": sum(done.seconds_rewards for _, done in tried),
+            "seconds_update": updated - begin,
+            "tokens_per_second": float(lengths.sum()) / seconds,
         }
-        samples = [
-            {
-                "step": step + 1,
-                "index": problem.index,
-                "question": problem.question,
-                "answer": problem.answer,
-                "completion": grading.completions[p][g],
-                "tokens": int(lengths[p, g]),
-                "reward": float(rewards[p, g]),
-                **{name: float(grades[grader][p, g]) for name, grader in graders.items()},
-            }
-            for p, problem in enumerate(chosen)
-            for g in range(groups)
-        ]
-        yield StepResult(state, metrics, samples)
+        yield StepResult(state, metrics, _rows(step + 1, tried, totals, lengths))
+
+
+def _rows(
+    step: int, tried: Sequence[tuple[list[Problem], Collected]], rewards: np.ndarray, lengths: np.ndarray
+) -> list[dict]:
+    """Every completion of a step, tries one after the other."""
+    asked = [
+        (problem, done.completions[p], {name: grades[p] for name, grades in done.grades.items()})
+        for problems, done in tried
+        for p, problem in enumerate(problems)
+    ]
+    return [
+        {
+            "step": step,
+            "index": problem.index,
+            "question": problem.question,
+            "answer": problem.answer,
+            "completion": completion,
+            "tokens": int(lengths[p, g]),
+            "reward": float(rewards[p, g]),
+            **{name: float(values[g]) for name, values in grades.items()},
+        }
+        for p, (problem, completions, grades) in enumerate(asked)
+        for g, completion in enumerate(completions)
+    ]

@@ -42,7 +42,7 @@ def updater(
     """`grpo_update` with at most about `memory` bytes of activations; donates the state.
 
     The completions of a group that does not fit go through in pieces, their prompt once. Prompts whose completions all
-    weigh nothing (equal rewards, no KL term) are left out, also of the means over tokens among the metrics.
+    weigh nothing (equal rewards, no KL or entropy term) are left out, also of the means over tokens among the metrics.
     `frozen` as in `grpo_update`.
     """
     how = {"model": model, "algorithm": algorithm, "temperature": temperature}
@@ -80,7 +80,7 @@ def updater(
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         sums = None
-        for part, pieces in cut(batch, model.cfg, model.dtype, memory, whole=bool(algorithm.kl_weight)):
+        for part, pieces in cut(batch, model.cfg, model.dtype, memory, whole=algorithm.every_token):
             sums = nothing(state.params, part, frozen) if sums is None else sums
             sums = add(state.params, sums, part, frozen, pieces=pieces)
         return finish(state, sums)

@@ -1,6 +1,6 @@
 """Updates: the only place where gradients are taken, and GRPO's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,10 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxreason.models.lora import overlay
-from jaxreason.models.scoring import Read, read_prompts, score_after
+from jaxreason.models.scoring import Read, Scores, read_prompts, score_after
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.advantages import constant_groups
-from jaxreason.objectives.algorithms import Algorithm
+from jaxreason.objectives.algorithms import Algorithm, Known, advantages_of, policy_loss
 from jaxreason.training.state import TrainState, skipped_updates
 from jaxreason.types import Params, Rollouts
 
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """Of every token, or [P G 1] of whole completions."""
     weights: Float[Array, "P G T"]
     reference_logps: Float[Array, "P G T"]
-    """Zeros where the algorithm has no KL term."""
+    """Zeros where there is no reference model."""
 
 
 class Statistics(NamedTuple):
@@ -92,27 +92,44 @@ def descend(
 
 def prepare(
     rollouts: Rollouts,
-    rewards: Float[Array | np.ndarray, "P G"],
+    rewards: Float[Array | np.ndarray, "P G"] | Float[Array | np.ndarray, "K P G"],
     algorithm: Algorithm,
     reference_logps: Float[Array, "P G T"] | None = None,
+    *,
+    own: Scores | None = None,
+    reward_weights: Sequence[float] = (),
 ) -> Batch:
-    """Advantages and token weights, from the whole batch."""
+    """Advantages and token weights, from the whole batch.
+
+    `rewards` are one or several [K P G], then with `reward_weights` (1 each). `reference_logps` are needed where the
+    algorithm has a KL, `own` scores by the policy before the update where it looks at them (`Algorithm.own_scores`).
+    """
+    if algorithm.kl_weight and reference_logps is None:
+        raise ValueError(f"kl_weight {algorithm.kl_weight} without reference_logps: give those of the reference model")
+    if algorithm.own_scores and own is None:
+        raise ValueError("the algorithm looks at the policy's own scores: give them as `own`, from score_completions")
     rewards = jnp.asarray(rewards)
-    kept = jnp.ones(rewards.shape, bool)
+    rewards = rewards.reshape(-1, *rewards.shape[-2:])
+    kept = jnp.ones(rewards.shape[1:], bool)
     if algorithm.drop_truncated:
         kept &= ~rollouts.truncated
     if algorithm.drop_constant:
-        kept &= ~constant_groups(rewards)[:, None]
+        kept &= ~constant_groups(rewards).all(axis=0)[:, None]
     weights = algorithm.aggregate(rollouts.mask & kept[..., None])
+    scores = (own.logps, own.entropy) if own is not None else ()
+    known = Known(rollouts.logps, rollouts.mask, reference_logps, *scores)
+    advantages = advantages_of(algorithm, rewards, reward_weights or (1.0,) * len(rewards), known)
+    if algorithm.importance:
+        rollouts = rollouts._replace(logps=own.logps)
     if reference_logps is None:
         reference_logps = jnp.zeros_like(rollouts.logps)
-    return Batch(rollouts, algorithm.advantage(rewards)[..., None], weights, reference_logps)
+    return Batch(rollouts, advantages, weights, reference_logps)
 
 
 def grpo_loss(
     params: Params, batch: Batch, *, model: Transformer, algorithm: Algorithm, temperature: float
 ) -> tuple[Float[Array, ""], Statistics]:
-    """sum_t w_t (surrogate_t + β KL_t) over the tokens the policy chose; a pure function of arrays.
+    """`policy_loss` of rollouts under `params`; a pure function of arrays.
 
     The statistics are sums over tokens, which parts of a batch add up; `grpo_metrics` makes means of them.
     """
@@ -126,17 +143,14 @@ def loss_after(
     """`grpo_loss` of prompts that are `read`, as a function of both."""
     prompts, tokens, mask, old_logps, _ = batch.rollouts
     scores = score_after(params, read, prompts, tokens, mask, model=model, temperature=temperature)
-    old_logps = jnp.where(mask, old_logps, 0.0)
-    surrogate = algorithm.surrogate(scores.logps, old_logps, batch.advantages)
-    loss, kl = surrogate.loss, jnp.zeros_like(scores.logps)
-    if algorithm.kl_weight:
-        kl = algorithm.kl(scores.logps, jnp.where(mask, batch.reference_logps, 0.0))
-        loss += algorithm.kl_weight * kl
-    loss = jnp.sum(jnp.where(mask, batch.weights * loss, 0.0))
+    how = {"old_logps": old_logps, "reference_logps": batch.reference_logps, "advantages": batch.advantages}
+    how |= {"weights": batch.weights, "mask": mask}
+    loss, lost, kl = policy_loss(algorithm, scores.logps, scores.entropy, **how)
     mismatch = jnp.abs(scores.logps - old_logps)
-    per_token = {"kl": kl, "entropy": scores.entropy, "clipped": surrogate.clipped, "mismatch": mismatch}
+    per_token = {"kl": kl, "entropy": scores.entropy, "clipped": lost, "mismatch": mismatch}
     sums = {name: jnp.sum(jnp.where(mask, x, 0.0)) for name, x in per_token.items()}
-    statistics = Statistics(sums | {"loss": loss, "tokens": mask.sum()}, {"mismatch": mismatch.max()})
+    worst = jnp.max(jnp.where(mask, mismatch, 0.0))
+    statistics = Statistics(sums | {"loss": loss, "tokens": mask.sum()}, {"mismatch": worst})
     return loss, jax.lax.stop_gradient(statistics)
 
 

@@ -24,7 +24,7 @@ DETERMINISTIC = {"seconds_sampling", "seconds_rewards", "seconds_update", "token
 
 LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "constant_groups_share", "length_mean", "tokens"}
 LOGGED |= {"tokens_read", "truncated_share", "loss", "kl", "entropy", "clip_share", "grad_norm", "skipped_updates"}
-LOGGED |= {"logp_difference_mean", "logp_difference_max"} | DETERMINISTIC
+LOGGED |= {"logp_difference_mean", "logp_difference_max", "tries", "groups_learned", "staleness_mean"} | DETERMINISTIC
 
 
 def experiment(model: Path, task: Path, folder: Path, *flags: str) -> Experiment:
@@ -124,6 +124,25 @@ def test_ten_kills_leave_no_trace(model, task, tmp_path):
         ours, theirs = (json.loads((r.folder / name).read_text()) for r in (killed, whole))
         assert ours.keys() == theirs.keys() == {"held-out"}
         assert ours["held-out"]["samples"] == theirs["held-out"]["samples"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "logged"),
+    [
+        ("--algorithm reinforce++ --kl-weight 0.1 --tries 3 --patterns structural", {"pattern_prose_share"}),
+        ("--algorithm gspo --reward majority --top-entropy 0.3 --replay 2", {"label_accuracy", "reward_accuracy"}),
+        ("--algorithm rloo --reward self-certainty --overlong-buffer 4 --entropy-weight 0.01", set()),
+    ],
+    ids=["reinforce++", "gspo", "rloo"],
+)
+def test_the_family(model, task, tmp_path, flags, logged):
+    done = experiment(model, task, tmp_path / "run", "--steps", "2", *flags.split()).run()
+    assert done.returncode == 0, done.stderr
+    for row in rows(tmp_path / "run" / "metrics.jsonl"):
+        assert set(row) >= LOGGED | logged
+        assert 1 <= row["tries"] <= 3 and row["skipped_updates"] == 0
+        if row["groups_learned"] < 2 and "--tries" in flags:
+            assert f"step {row['step']}: {row['groups_learned']} of 2 groups differ after 3 tries" in done.stdout
 
 
 def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):

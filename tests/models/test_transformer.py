@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.models import fuse, unfuse
-from jaxreason.models.scoring import score_completions, score_hidden
+from jaxreason.models import fuse, scoring, unfuse
+from jaxreason.models.scoring import score_completions, score_hidden, token_ranks
 from jaxreason.models.transformer import Transformer, empty_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
@@ -153,6 +153,21 @@ def test_entropy_is_that_of_the_tempered_distribution():
     p = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(scores.entropy[1, :, 0], -(p * np.log(p)).sum(), rtol=1e-5)
     np.testing.assert_allclose(scores.logps[1, 0, 0], np.log(p[int(tokens[1, 0, 0])]), rtol=1e-5)
+
+
+def test_ranks_count_what_is_more_probable(monkeypatch):
+    monkeypatch.setattr(scoring, "NARROWEST", 8)  # many chunks
+    monkeypatch.setattr(scoring, "CHUNK_FLOATS", 1)
+    model, params, prompts, tokens = setting("llama")
+    mask = jnp.ones(tokens.shape, bool).at[1, 1, 2:].set(False)
+    ranks = token_ranks(params, prompts, tokens, mask, model=model)
+    hidden, _ = run_prompts(params, prompts, model=model)
+    order = np.argsort(-np.asarray(unembed(params, hidden[1, 3], model=model)))  # row 1 has four tokens
+    for g, token in enumerate(tokens[1, :, 0].tolist()):
+        assert order[int(ranks[1, g, 0])] == token
+    np.testing.assert_array_equal(ranks[1, 1, 2:], 0)
+    best = jnp.full_like(tokens, order[0])
+    assert (token_ranks(params, prompts, best, mask, model=model)[1, :, 0] == 0).all()
 
 
 def test_bfloat16_computes_in_bfloat16_and_returns_float32():

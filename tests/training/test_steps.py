@@ -6,11 +6,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
-from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
+from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean, token_sum
 from jaxreason.objectives.algorithms import DAPO, DR_GRPO, GRPO
 from jaxreason.training import parts
 from jaxreason.training.state import init_state, make_optimizer
@@ -58,6 +59,12 @@ def assert_trees_close(ours, theirs, rtol=1e-6):
         np.testing.assert_allclose(a, b, atol=rtol * float(jnp.abs(b).max()) + 1e-9)
 
 
+def assert_gradients_close(ours, theirs, weight):
+    """To 1e-6 for a unit of the tokens' weight, or of the gradient where it is larger."""
+    away, largest = optax.tree.norm(jax.tree.map(jnp.subtract, ours, theirs), jnp.inf), optax.tree.norm(theirs, jnp.inf)
+    assert float(away) <= 1e-6 * max(float(weight), float(largest))
+
+
 def test_loss_is_the_formula_written_out():
     """GRPO with a KL term in numpy: a loop over completions and tokens."""
     algorithm = replace(GRPO, kl_weight=0.3)
@@ -82,12 +89,15 @@ def test_loss_is_the_formula_written_out():
     np.testing.assert_allclose(value, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("aggregate", [sequence_mean, token_mean, fixed_length])
+AGGREGATES = [sequence_mean, token_mean, fixed_length, token_sum]
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_the_parts_of_a_batch_add_up_to_its_gradient(aggregate):
     algorithm = replace(GRPO, aggregate=aggregate)
     batch = prepare(rollouts(), REWARDS, algorithm)
     parts = [gradient(jax.tree.map(lambda x, i=i: x[i : i + 1], batch), algorithm) for i in range(P)]
-    assert_trees_close(jax.tree.map(lambda *gs: sum(gs), *parts), gradient(batch, algorithm), rtol=1e-5)
+    assert_gradients_close(jax.tree.map(lambda *gs: sum(gs), *parts), gradient(batch, algorithm), batch.weights.sum())
 
 
 def test_micro_batches_make_the_whole_batchs_step():
@@ -121,6 +131,20 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     assert_trees_close(cut.params, whole.params, rtol=1e-4)
     for name in ("loss", "grad_norm"):
         np.testing.assert_allclose(cut_metrics[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_the_gradients_of_devices_add_up(aggregate):
+    algorithm = replace(GRPO, aggregate=aggregate)
+    batch = prepare(rollouts(), REWARDS, algorithm)
+    halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch)
+    loss = partial(grpo_loss, model=MODEL, algorithm=algorithm, temperature=1.0)
+
+    def summed(params, batch):
+        return jax.lax.psum(jax.grad(loss, has_aux=True)(params, batch)[0], "data")
+
+    both = jax.pmap(summed, axis_name="data", in_axes=(None, 0))(PARAMS, halves)
+    assert_gradients_close(jax.tree.map(lambda x: x[1], both), gradient(batch, algorithm), batch.weights.sum())
 
 
 def test_two_devices_under_pmap_make_the_same_step_as_one():

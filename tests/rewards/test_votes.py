@@ -6,8 +6,8 @@ from itertools import permutations, product
 import pytest
 
 from jaxreason.errors import InputError
-from jaxreason.inference.votes import borda_weights, clusters, decided, majority_vote, votes_needed, weighted_vote
 from jaxreason.rewards.numbers import stated_answer
+from jaxreason.rewards.votes import borda_weights, clusters, decided, majority_vote, votes_needed, weighted_vote
 from jaxreason.tasks import Problem
 
 

@@ -1,0 +1,114 @@
+"""Runs of experiments/grpo_gsm8k.py that differ in a few flags, from one start and several seeds, side by side."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import grpo_gsm8k
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jaxreason.evaluation import plot_curve
+from jaxreason.runs import check_limits, choose, filled, presets, read_rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The flags that such experiments share."""
+
+    model: str = "tiny"  # as --model elsewhere
+    task: str = "grade-school"
+    data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
+    only: str = ""  # names with commas between; empty: all of them
+    steps: int = 30
+    seeds: int = 1  # how many, from 0 on
+    eval_problems: int = 500
+    out: str = ""  # folder of all runs; empty: runs/EXPERIMENT
+    smoke: bool = False  # a few steps of each
+
+
+LIMITS = dict.fromkeys(("steps", "seeds", "eval_problems"), (1, inf))
+PRESETS = presets(real={"task": "gsm8k", "eval_problems": 50}, smoke={"steps": 2, "eval_problems": 4})
+Curves = dict[str, list[list[dict]]]
+"""The metrics of every step, by run and seed."""
+
+
+def compare(cfg: Comparison, name: str, runs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict], Curves, Path]:
+    """Every run that is not done yet; a row for each, the metrics of its steps, and the folder of all."""
+    check_limits(cfg, LIMITS)
+    console, folder = Console(highlight=False), Path(cfg.out or f"runs/{name}")
+    chosen = cfg.only.split(",") if cfg.only else list(runs)
+    for run in chosen:
+        choose("only", run, runs)
+    rows, curves = [], {run: [] for run in chosen}
+    for seed in range(cfg.seeds):
+        for run in chosen:
+            console.rule(f"{run}, seed {seed}")
+            place = folder / f"{run}-{seed}"
+            flags = {"model": cfg.model, "task": cfg.task, "data": cfg.data, "steps": cfg.steps, "seed": seed}
+            flags |= {"eval_problems": cfg.eval_problems, "eval_every": 0, "out": str(place), "smoke": cfg.smoke}
+            if not (place / "summary.json").exists():
+                grpo_gsm8k.run(filled(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **flags | dict(runs[run])))
+            summary, steps = json.loads((place / "summary.json").read_text()), read_rows(place / "metrics.jsonl")
+            curves[run].append(steps)
+            rows.append({"run": run, "seed": seed, **measured(summary, steps)})
+    return rows, curves, folder
+
+
+def measured(summary: dict, steps: list[dict]) -> dict[str, float]:
+    before, after = summary["before"], summary["after"]
+    total = {name: sum(row[name] for row in steps) for name in ("tokens", "seconds_sampling", "seconds_update")}
+    return {
+        "before": before["lenient_pass@1"],
+        "after": after["lenient_pass@1"],
+        "se": after["lenient_se"],
+        "length_before": before["length_mean"],
+        "length_after": after["length_mean"],
+        "entropy_start": steps[0]["entropy"],
+        "entropy_end": steps[-1]["entropy"],
+        "clip_share": float(np.mean([row["clip_share"] for row in steps])),
+        **total,
+    }
+
+
+def of_run(rows: list[dict]) -> dict[str, list[dict]]:
+    return {run: [row for row in rows if row["run"] == run] for run in dict.fromkeys(row["run"] for row in rows)}
+
+
+def interval(rows: list[dict]) -> str:
+    """Accuracy after, all seeds together, with its 95 % interval: of problems, and of seeds where there are several."""
+    values = [row["after"] for row in rows]
+    error = np.sqrt(np.mean([row["se"] ** 2 for row in rows]) / len(rows))
+    if len(rows) > 1:
+        error = max(error, np.std(values, ddof=1) / np.sqrt(len(rows)))
+    mean = float(np.mean(values))
+    return f"{mean:.1%} [{max(0.0, mean - 1.96 * error):.1%}, {min(1.0, mean + 1.96 * error):.1%}]"
+
+
+def write(rows: list[dict], table: Table, curves: Curves, folder: Path, metrics: Mapping[str, str]) -> None:
+    """The rows as CSV, every step as CSV, the table, and a plot of some metrics over training, seeds averaged."""
+    steps = [
+        {"run": run, "seed": s, **row} for run, seeds in curves.items() for s, rows in enumerate(seeds) for row in rows
+    ]
+    for name, lines in {"runs": rows, "steps": steps}.items():
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, dict.fromkeys(key for line in lines for key in line))
+            writer.writeheader()
+            writer.writerows(lines)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(metrics), 4), layout="constrained")
+    for axes, (metric, label) in zip(np.ravel(figure.subplots(1, len(metrics))), metrics.items(), strict=True):
+        for i, (run, seeds) in enumerate(curves.items()):
+            mean = np.mean([[row[metric] for row in rows] for rows in seeds], axis=0)
+            plot_curve(axes, [row["step"] for row in seeds[0]], mean.tolist(), label=run, color=f"C{i}")
+        axes.set(xlabel="step", ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(folder / "curves.png", dpi=120)
+    Console(highlight=False).print(table, f"everything of this run: {folder}")

@@ -1,0 +1,54 @@
+"""The experiments on what reinforcement learning selects, as a person runs them."""
+
+import csv
+
+import pytest
+
+from tests.experiments.harness import Experiment
+
+
+def table(file):
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("name", ["grpo_variants", "internal_rewards"])
+def test_comparisons(tmp_path, name):
+    only = {"grpo_variants": "dapo,rloo", "internal_rewards": "majority,trajectory-entropy"}[name]
+    run = Experiment(f"{name}.py", tmp_path / "runs", "--smoke", "--only", only)
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    assert [row["run"] for row in table(run.folder / "runs.csv")] == only.split(",")
+    assert len(table(run.folder / "steps.csv")) == 4
+    assert (run.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    refused = run.run("--only", "grop")
+    assert refused.returncode == 2
+    assert "--only 'grop' is unknown" in refused.stderr
+
+
+def test_pattern_selection(tmp_path):
+    run = Experiment("pattern_selection.py", tmp_path / "runs", "--smoke", "--starts", "poor,cured")
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    rows = table(run.folder / "selection.csv")
+    assert [row["start"] for row in rows] == ["poor", "cured"]
+    for row in rows:
+        terms = sum(float(row[name]) for name in ("selection", "execution", "interaction"))
+        assert terms == pytest.approx(float(row["after"]) - float(row["before"]), abs=1e-12)
+    assert (run.folder / "arrows.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--starts best", "--starts 'best' is unknown"),
+        ("--task gsm8k", "--task gsm8k has no ways to teach: give --starts as-is"),
+        ("--patterns shape", "--patterns 'shape' is unknown"),
+        ("--steps 0", "--steps 0 is out of range"),
+    ],
+)
+def test_pattern_selection_refuses(tmp_path, flags, message):
+    done = Experiment("pattern_selection.py", tmp_path / "runs", *flags.split()).run()
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "runs").exists()

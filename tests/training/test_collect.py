@@ -1,0 +1,135 @@
+"""What a step learns from, with a sampler that rolls dice: dynamic sampling, replay, several and internal rewards."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreason.models import load_model
+from jaxreason.models.scoring import Scores
+from jaxreason.objectives import DAPO, GRPO
+from jaxreason.rewards.internal import SELF_CERTAINTY
+from jaxreason.sampling import Policy
+from jaxreason.tasks import Problem
+from jaxreason.training import TrainState, grpo_steps
+from jaxreason.training.collect import Replay
+from jaxreason.types import Rollouts
+
+_, _, TOKENIZER = load_model("tiny")
+PROBLEMS = [Problem(question=f"{i}", answer="", solution="", index=i) for i in range(40)]
+GROUPS, LENGTH = 4, 3
+FIRST = min(set(range(10, 20)) - set(TOKENIZER.stop_ids))
+
+
+class Dice:
+    """Completions whose length follows from their key alone."""
+
+    def stream(self, params, prompts, *, keys):
+        count = len(prompts.tokens)
+        lengths = jax.vmap(jax.vmap(lambda key: jax.random.randint(key, (), 1, LENGTH + 1)))(keys)
+        mask = np.arange(LENGTH) < np.asarray(lengths)[..., None]
+        tokens = np.full(mask.shape, FIRST)
+        yield np.arange(count), Rollouts(prompts, tokens, mask, -1.0 * mask, np.ones(mask.shape[:2], bool))
+
+
+POLICY = Policy(lambda problem: [problem.index + 3], Dice(), TOKENIZER)
+
+
+def steps_with(reward, *, seed=0, steps=2, prompts=4, state=None, algorithm=GRPO, **how):
+    """The batches that updates got, and the metrics."""
+    batches = []
+
+    def update(state, batch):
+        batches.append(batch)
+        return state, dict.fromkeys(("logp_difference_mean", "logp_difference_max"), jnp.zeros(()))
+
+    zero = jnp.int32(0)
+    state = state or TrainState({}, (), zero, zero, jax.random.key(seed))
+    how = {"graders": {}, "policy": POLICY, "algorithm": algorithm, "update": update} | how
+    results = list(
+        grpo_steps(state, PROBLEMS, steps=steps, prompts_per_step=prompts, groups=GROUPS, reward=reward, **how)
+    )
+    return batches, [result.metrics for result in results], results
+
+
+def few(text, problem):
+    """Only problems whose number four divides have a signal."""
+    return float(len(text) % 2) if problem.index % 4 == 0 else 1.0
+
+
+def asked(batch):
+    return (np.asarray(batch.rollouts.prompts.tokens)[:, 0] - 3).tolist()
+
+
+def test_dynamic_sampling_goes_on_until_enough_groups_differ():
+    batches, metrics, results = steps_with(few, steps=1, prompts=2, tries=20)
+    assert len(asked(batches[0])) == 2 and all(index % 4 == 0 for index in asked(batches[0]))
+    assert 1 < metrics[0]["tries"] < 20 and metrics[0]["groups_learned"] == 2
+    assert len(results[0].samples) == metrics[0]["tries"] * 2 * GROUPS
+    assert int(results[0].state.position) == metrics[0]["tries"] * 2
+    advantages = np.asarray(batches[0].advantages)
+    assert (np.abs(advantages).max(axis=(1, 2)) > 0).all()
+
+
+def test_dynamic_sampling_ends_within_its_bound_where_nothing_differs():
+    batches, metrics, _ = steps_with(lambda text, problem: 1.0, steps=1, tries=3, algorithm=DAPO)
+    assert metrics[0]["tries"] == 3 and metrics[0]["groups_learned"] == 0
+    np.testing.assert_array_equal(batches[0].advantages, 0)
+    np.testing.assert_array_equal(batches[0].weights, 0)
+
+
+def test_dynamic_sampling_learns_from_as_many_as_there_are():
+    batches, metrics, _ = steps_with(lambda text, problem: few(text, problem) if problem.index < 8 else 0.0, tries=4)
+    for batch, row in zip(batches, metrics, strict=True):
+        assert (row["tries"] == 4 and set(asked(batch)) <= {0, 4}) or row["groups_learned"] == 0
+        assert row["groups_learned"] in {0, len(asked(batch))}
+
+
+def test_replay_takes_the_newest_earlier_groups_and_says_how_old_they_are(tmp_path):
+    batches, metrics, results = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2))
+    fresh, filled = steps_with(few, steps=6, prompts=5)[0], 0
+    own = [{i for i, a in zip(asked(b), np.asarray(b.advantages), strict=True) if np.abs(a).max()} for b in fresh]
+    for step, (batch, row) in enumerate(zip(batches, metrics, strict=True)):
+        earlier = set().union(*own[max(0, step - 2) : step])
+        if row["groups_learned"]:
+            assert own[step] <= set(asked(batch)) <= own[step] | earlier
+            assert len(asked(batch)) == min(5, len(own[step]) + sum(map(len, own[max(0, step - 2) : step])))
+        filled += row["staleness_mean"] > 0
+        assert row["staleness_mean"] <= 2
+    assert filled
+    # gone on with from the middle, it learns the same
+    again, _, _ = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2), state=results[2].state)
+    for one, other in zip(again, batches[3:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_several_rewards_with_their_weights():
+    def length(text, problem):
+        return float(len(text))
+
+    rewards = {few: 1.0, length: -0.5}
+    _, metrics, results = steps_with(rewards, steps=1)
+    for sample in results[0].samples:
+        problem = PROBLEMS[sample["index"]]
+        text = sample["completion"]
+        assert sample["reward"] == pytest.approx(few(text, problem) - 0.5 * len(text))
+    mean = np.mean([sample["reward"] for sample in results[0].samples])
+    assert metrics[0]["reward_mean"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_internal_rewards_are_of_the_policys_own_scores():
+    def score(params, prompts, tokens, mask):
+        certainty = jnp.where(mask, jnp.arange(1.0, LENGTH + 1), 0.0)  # 1, 2, 3: means 1, 1.5, 2 by length
+        return Scores(-1.0 * mask, 0.0 * mask, certainty)
+
+    _, _, results = steps_with(SELF_CERTAINTY, steps=1, score=score)
+    for sample in results[0].samples:
+        assert sample["reward"] == pytest.approx((sample["tokens"] + 1) / 2)
+
+
+@pytest.mark.parametrize("how", [{"reward": SELF_CERTAINTY}, {"algorithm": replace(GRPO, top_entropy=0.2)}])
+def test_own_scores_are_asked_for_before_anything_is_sampled(how):
+    with pytest.raises(ValueError, match="own scores: give `score`"):
+        steps_with(**{"reward": few} | how)
