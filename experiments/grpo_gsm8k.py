@@ -10,51 +10,23 @@ size takes one to two minutes there. Results and curves: experiments/results/.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf
-from pathlib import Path
 
 import jax
+from choices import VERIFIERS, chosen_algorithm, chosen_reward
 
-from jaxreason.errors import InputError
-from jaxreason.models import SHIPPED, load_model, overlay, score_completions
-from jaxreason.objectives import (
-    CISPO,
-    DAPO,
-    DR_GRPO,
-    GRPO,
-    GSPO,
-    REINFORCE_PLUS_PLUS,
-    REINFORCE_PLUS_PLUS_BASELINE,
-    RLOO,
-    Algorithm,
-)
-from jaxreason.objectives.shaping import soft_overlong
+from jaxreason.models import SHIPPED, overlay, score_completions
 from jaxreason.patterns import LABELLERS, PatternMonitor
-from jaxreason.rewards import Reward, numbers
-from jaxreason.rewards.internal import (
-    SELF_CERTAINTY,
-    TOKEN_ENTROPY,
-    TRAJECTORY_ENTROPY,
-    ClusterShare,
-    Internal,
-    Majority,
-    agreement,
-)
-from jaxreason.rewards.learned import LearnedReward
-from jaxreason.rewards.math import MathGrader
+from jaxreason.rewards import numbers
+from jaxreason.rewards.internal import Majority, agreement
 from jaxreason.runs import Study, Tuning, choose, main, presets
 from jaxreason.sampling import Sampling
-from jaxreason.tasks import messages, set_aside
-from jaxreason.text import encode_prompt
+from jaxreason.tasks import set_aside
 from jaxreason.training import Replay, StepResult, TrainState, grpo_steps, updater
 
-ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO, "gspo": GSPO, "cispo": CISPO, "rloo": RLOO}
-ALGORITHMS |= {"reinforce++": REINFORCE_PLUS_PLUS, "reinforce++-baseline": REINFORCE_PLUS_PLUS_BASELINE}
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
-INSIDE = {"self-certainty": SELF_CERTAINTY, "token-entropy": TOKEN_ENTROPY, "trajectory-entropy": TRAJECTORY_ENTROPY}
-REWARDS = GRADERS | INSIDE | {"symbolic": MathGrader, "majority": Majority, "clusters": ClusterShare}
 LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates", "tries"), (1, inf))
 LIMITS |= dict.fromkeys(("kl_weight", "eval_every", "entropy_weight", "overlong_buffer", "replay"), (0, inf))
 LIMITS |= {"groups": (2, inf), "temperature": (1e-3, 1e3), "update_memory": (1e-9, inf), "top_entropy": (1e-6, 1)}
@@ -100,8 +72,7 @@ def run(cfg: Config) -> dict:
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.top_p, cfg.min_p)
     study = Study(cfg, "grpo_gsm8k", LIMITS, sampling=sampling, rows=cfg.prompts_per_step * cfg.groups)
     reward = chosen_reward(cfg, study)
-    internal = isinstance(reward, LearnedReward | Internal | Majority | ClusterShare)
-    study.graders = GRADERS if internal else GRADERS | {cfg.reward: reward}
+    study.graders = GRADERS | ({cfg.reward: reward} if cfg.reward in VERIFIERS else {})
     aside = cfg.eval_problems if cfg.eval_every else 0
     validation, train = set_aside(study.task, aside, at_least=cfg.prompts_per_step)
 
@@ -156,35 +127,9 @@ def run(cfg: Config) -> dict:
     return summary
 
 
-def chosen_algorithm(cfg: Config) -> Algorithm:
-    if cfg.overlong_buffer >= cfg.max_tokens:
-        raise InputError(
-            f"--overlong-buffer {cfg.overlong_buffer} leaves nothing of --max-tokens {cfg.max_tokens}: give fewer"
-        )
-    overlong = partial(soft_overlong, limit=cfg.max_tokens, buffer=cfg.overlong_buffer)
-    return replace(
-        choose("algorithm", cfg.algorithm, ALGORITHMS),
-        kl_weight=cfg.kl_weight,
-        entropy_weight=cfg.entropy_weight,
-        top_entropy=cfg.top_entropy,
-        shape=overlong if cfg.overlong_buffer else None,
-    )
-
-
 def grouped(samples: list[dict], name: str, groups: int) -> list[list[float]]:
     values = [sample[name] for sample in samples]
     return [values[i : i + groups] for i in range(0, len(values), groups)]
-
-
-def chosen_reward(cfg: Config, study: Study) -> Reward | Internal:
-    """The verifier or internal reward of that name, or the reward model in that folder, asked as in its training."""
-    if not Path(cfg.reward).is_dir():
-        reward = choose("reward", cfg.reward, REWARDS)
-        return reward() if isinstance(reward, type) else reward
-    config, params, tokenizer = load_model(cfg.reward, reward=True)
-    return LearnedReward(
-        config, params, tokenizer, lambda problem: encode_prompt(tokenizer, messages(study.task, problem, cfg.shots))
-    )
 
 
 if __name__ == "__main__":

@@ -1,55 +1,66 @@
-"""What experiments/pattern_selection.py draws."""
+"""What experiments/pattern_selection.py draws; `runs` are of selected.py, by start, reward and seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
 def plot_arrows(runs: Mapping, file: Path) -> None:
     """Each pattern's success against its share, an arrow from before to after: pure selection is vertical."""
-    from matplotlib.figure import Figure
-
-    kinds = list(dict.fromkeys(key[:2] for key in runs))
-    figure = Figure(figsize=(4.5 * len(kinds), 4.2), layout="constrained")
-    for axes, kind in zip(np.ravel(figure.subplots(1, len(kinds), sharey=True, squeeze=False)), kinds, strict=True):
-        seeds = [told for key, told in runs.items() if key[:2] == kind]
+    for axes, seeds in _panels(runs, file, "share of the completions"):
         names = list(dict.fromkeys(name for told in seeds for name in told.names))
-        for i, name in enumerate(names):
-            for told in seeds:
-                if name not in told.names:
-                    continue
-                before, after = (told.patterns[when][name] for when in ("before", "after"))
-                ends = [(p.success if p.count else before.success, p.share) for p in (before, after)]
-                for place, pattern in zip(ends, (before, after), strict=True):
+        for told in seeds:
+            for name in told.names:
+                color, both = f"C{names.index(name)}", [patterns[name] for patterns in told.patterns]
+                ends = [(p.success if p.count else both[0].success, p.share) for p in both]
+                for pattern in both:
                     if pattern.count:
-                        low, high = pattern.success_interval
-                        axes.plot([low, high], [place[1]] * 2, color=f"C{i}", alpha=0.35, linewidth=1)
-                axes.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": f"C{i}"})
+                        axes.plot(pattern.success_interval, [pattern.share] * 2, color=color, alpha=0.35, linewidth=1)
+                if np.isfinite(ends).all():
+                    axes.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": color})
+        for i, name in enumerate(names):
             axes.plot([], [], color=f"C{i}", label=name)
-        axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="success (95 %)", title=f"{kind[0]} start, {kind[1]}")
-        axes.grid(alpha=0.3)
+        axes.set(xlim=(0, 1), xlabel="success (95 %)")
         axes.legend(fontsize=8)
-    np.ravel(figure.axes)[0].set_ylabel("share of the completions")
-    figure.savefig(file, dpi=120)
 
 
 def plot_overlay(runs: Mapping, file: Path) -> None:
     """Shares over training, measured and as the theory has them from the start's shares and success alone."""
-    from matplotlib.figure import Figure
-
     if not runs:
         return
-    kinds = list(dict.fromkeys(key[:2] for key in runs))
-    figure = Figure(figsize=(4.5 * len(kinds), 3.8), layout="constrained")
-    for axes, kind in zip(np.ravel(figure.subplots(1, len(kinds), sharey=True, squeeze=False)), kinds, strict=True):
-        told = next(told for key, told in runs.items() if key[:2] == kind)
+    for axes, (told, *_) in _panels(runs, file, "share, first seed"):
         steps = [row["step"] for row in told.steps]
         for i, name in enumerate(told.names):
             axes.plot(steps, told.shares(name), ".", color=f"C{i}", markersize=4, label=name)
             axes.plot(steps, told.fit.path.shares[:, i], color=f"C{i}", linewidth=1)
-        axes.set(xlabel="step", ylim=(-0.02, 1.02), title=f"{kind[0]} start, {kind[1]}: {told.regime.kind}")
+        axes.set(xlabel="step")
+        axes.legend(fontsize=8, title=f"{told.regime.kind}; lines: theory", title_fontsize=8)
+
+
+def plot_curves(runs: Mapping, file: Path) -> None:
+    """pass@k of the start and of what became of it, seeds averaged."""
+    for axes, seeds in _panels(runs, file, "pass@k, held out"):
+        for i, label in enumerate(("start", "reinforced")):
+            curves = [told.curves[i] for told in seeds]
+            mean = [np.mean([curve[k][0] for curve in curves]) for k in curves[0]]
+            error = [1.96 * np.sqrt(np.mean([curve[k][1] ** 2 for curve in curves]) / len(curves)) for k in curves[0]]
+            axes.errorbar(list(curves[0]), mean, yerr=error, fmt="o-", markersize=4, capsize=2, label=label)
+        axes.set(xscale="log", xlabel="k")
+        axes.legend(fontsize=8)
+
+
+def _panels(runs: Mapping[tuple, Any], file: Path, ylabel: str) -> Iterator[tuple[Any, list]]:
+    """A panel for each start and reward with its seeds; the figure is saved after the last one."""
+    from matplotlib.figure import Figure
+
+    kinds = list(dict.fromkeys(key[:2] for key in runs))
+    figure = Figure(figsize=(4.2 * len(kinds), 3.9), layout="constrained")
+    panels = np.ravel(figure.subplots(1, len(kinds), sharey=True, squeeze=False))
+    panels[0].set_ylabel(ylabel)
+    for axes, kind in zip(panels, kinds, strict=True):
+        axes.set(ylim=(-0.02, 1.02), title=f"{kind[0]} start, {kind[1]}")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, title="dots: measured, lines: theory", title_fontsize=8)
-    np.ravel(figure.axes)[0].set_ylabel("share, first seed")
+        yield axes, [told for key, told in runs.items() if key[:2] == kind]
     figure.savefig(file, dpi=120)

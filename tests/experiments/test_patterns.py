@@ -38,6 +38,27 @@ def test_pattern_selection(tmp_path):
     assert (run.folder / "arrows.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_pattern_selection_of_any_model_and_task(tmp_path, model, task):
+    flags = ["--smoke", "--starts", "as-is", "--model", str(model), "--task", str(task)]
+    run = Experiment("pattern_selection.py", tmp_path / "runs", *flags)
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    (row,) = table(run.folder / "selection.csv")
+    assert row["start"] == "as-is" and 0 <= float(row["path_coverage"]) <= 1
+    assert "of its tokens" in done.stdout
+
+
+def test_pattern_theory(tmp_path):
+    """Numbers that an independent integration gave (Euler steps, by hand)."""
+    run = Experiment("pattern_theory.py", tmp_path / "runs", "--patterns", "20", "--questions", "20")
+    done = run.run()
+    assert done.returncode == 0, done.stderr
+    times = [float(row["time"]) for row in table(run.folder / "fast.csv")]
+    assert times == pytest.approx([17.4, 29.3, 62.2, 115, 220], rel=5e-3)
+    slow = table(run.folder / "entangled.csv")
+    assert all(float(row["cured"]) < 0.5 * float(row["time"]) for row in slow)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

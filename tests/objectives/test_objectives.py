@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.objectives.advantages import constant_groups, group_centred, group_normalised
+from jaxreason.objectives.advantages import constant_groups, group_centred, group_normalised, uncompared
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
-from jaxreason.objectives.surrogates import clipped, k1, k2, k3
+from jaxreason.objectives.algorithms import Algorithm, Known, advantages_of, policy_loss
+from jaxreason.objectives.surrogates import clipped, k1, k2, k3, reinforce
 
 
 def test_advantages_by_hand():
@@ -86,6 +87,38 @@ def test_values_of_the_kl_estimators():
         np.testing.assert_allclose(enumerated(estimator, LOGITS), reverse_kl(LOGITS), rtol=1e-5)
     assert float(k3(jnp.array([-1.0, -2.0]), jnp.array([-3.0, -1.5])).min()) > 0
     np.testing.assert_allclose(k2(jnp.array(-1.0), jnp.array(-3.0)), 2.0)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        Algorithm(uncompared, reinforce, token_mean, kl=k2, kl_weight=1.0),
+        Algorithm(uncompared, reinforce, token_mean, kl_weight=1.0, kl_in="reward"),
+        Algorithm(uncompared, reinforce, token_mean, kl_weight=1.0, kl_in="returns"),
+    ],
+    ids=["loss", "reward", "returns"],
+)
+def test_a_kl_pulls_like_the_true_one_in_expectation(algorithm):
+    """Single-token completions without any other reward: the gradient of the mean over samples is that of the KL."""
+    count = 40_000
+    tokens = jax.random.categorical(jax.random.key(0), LOGITS, shape=(1, count, 1))
+    mask, reference = jnp.ones(tokens.shape, bool), REFERENCE[tokens]
+    old = jax.nn.log_softmax(LOGITS)[tokens]
+    advantages = advantages_of(algorithm, jnp.zeros((1, 1, count)), (1.0,), Known(old, mask, reference))
+
+    def loss(logits, weights):
+        how = {"old_logps": old, "reference_logps": reference, "advantages": advantages, "mask": mask}
+        logps = jax.nn.log_softmax(logits)[tokens]
+        return policy_loss(algorithm, logps, jnp.zeros_like(logps), weights=weights, **how).loss
+
+    of_each = jnp.stack(  # the gradient of a sample depends on its token alone
+        [jax.grad(loss)(LOGITS, (tokens == v) / jnp.maximum((tokens == v).sum(), 1)) for v in range(3)]
+    )
+    drawn = of_each[tokens[0, :, 0]]
+    error = drawn.std(axis=0) / np.sqrt(count)
+    away = jax.grad(loss)(LOGITS, algorithm.aggregate(mask)) - jax.grad(reverse_kl)(LOGITS)
+    assert (jnp.abs(away) < 3 * error).all()
+    assert float(jnp.abs(jax.grad(reverse_kl)(LOGITS)).max()) > 20 * float(error.max())
 
 
 def test_gradients_of_the_kl_estimators_are_what_their_docstrings_say():
