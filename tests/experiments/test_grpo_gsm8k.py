@@ -192,7 +192,7 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
     [
         (["--stesp", "3"], "unknown argument '--stesp', the closest flag is --steps"),
         (["--steps", "three"], "argument --steps: invalid int value: 'three'"),
-        (["--algorithm", "gppo"], "--algorithm 'gppo' is unknown, the closest is 'grpo'"),
+        (["--algorithm", "grop"], "--algorithm 'grop' is unknown, the closest is 'grpo'"),
         (["--model", "smollm2-136m"], "model 'smollm2-136m' is not known; give an alias"),
         (["--task", "gsmk"], "no task is called 'gsmk', the closest is 'gsm8k'"),
         (["--task", "nowhere.jsonl"], "nowhere.jsonl"),
