@@ -4,11 +4,11 @@
     python experiments/pattern_selection.py --starts as-is --model smollm2-135m --task gsm8k --data DATA --steps 20
 
 A model is taught three ways of solving the same problems, with known shares and different success: the answer at once,
-equations (half of them with a slip), steps with a check. Then it is reinforced: from a good start, whose accuracy
-exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than that; from the
-poor one after a little fine-tuning on the best way; and from the good one with rewards from inside the model. Shares
-and success by way, the exact decomposition of what accuracy gained, and the theory of pattern selection (arXiv
-2506.04695) laid over it. Any other model is reinforced as it is. About an hour for three seeds on two CPU cores;
+equations with a bad habit (an odd result is rounded up), steps with a check. Then it is reinforced: from a good start,
+whose accuracy exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than
+that; from the poor one after a little fine-tuning on the best way; and from the good one with rewards from inside the
+model. Shares and success by way, the exact decomposition of what accuracy gained, and the theory of pattern selection
+(arXiv 2506.04695) laid over it. Any other model is reinforced as it is. A quarter of an hour a seed on two CPU cores;
 what is finished is not done again.
 """
 
@@ -44,11 +44,10 @@ from jaxreason.tasks.grade_school import (
 
 BEST = "checked steps"
 STARTS = {  # shares of the ways that are taught
-    "good": {"answer only": 0.30, "equations": 0.35, BEST: 0.35},
+    "good": {"answer only": 0.25, "equations": 0.30, BEST: 0.45},
     "poor": {"answer only": 0.25, "equations": 0.72, BEST: 0.03},
     "cured": {BEST: 1.0},  # after the poor one
 }
-SLIPS = 0.5  # share of the taught equations whose last result is wrong
 SIZES = {"max_tokens": 72, "prompts_per_step": 32, "update_memory": 0.075, "save_every": 20}  # of what is taught
 
 
@@ -140,18 +139,19 @@ def written(task: Task, shares: Mapping[str, float], seed: str) -> Iterator[str]
     for problem in word_problems(seed):
         (way,) = rng.choices(list(shares), shares.values())
         prompt = messages(task, replace(task.train[0], question=problem.question))
-        yield json.dumps({"prompt": prompt, "completion": solution(problem, way, rng)}) + "\n"
+        yield json.dumps({"prompt": prompt, "completion": solution(problem, way)}) + "\n"
 
 
-def solution(problem: WordProblem, way: str, rng: random.Random) -> str:
+def solution(problem: WordProblem, way: str) -> str:
+    """An error that is drawn anew each time would be one more choice, which reinforcement selects against; a habit is
+    not."""
     if way == "answer only":
         return with_answer(answer_alone(problem), problem.answer)
     if way == BEST:
         return with_answer(checked_steps(problem), problem.answer)
-    if rng.random() < SLIPS:
-        last = problem.steps[-1]
-        wrong = max(1, last.result + rng.choice([-2, -1, 1, 2]))
-        problem = problem._replace(steps=(*problem.steps[:-1], last._replace(result=wrong)))
+    last = problem.steps[-1]
+    even = last._replace(result=last.result + last.result % 2)
+    problem = problem._replace(steps=(*problem.steps[:-1], even))
     return with_answer(bare_equations(problem), problem.answer)
 
 
