@@ -3,9 +3,8 @@
     python experiments/pattern_selection.py
     python experiments/pattern_selection.py --starts as-is --model smollm2-135m --task gsm8k --data DATA --steps 20
 
-A model is taught three ways of solving the same problems, with known shares and different success: the answer at once,
-equations with a bad habit (an odd result is rounded up), steps with a check. Then it is reinforced: from a good start,
-whose accuracy exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than
+A model is taught three ways of solving the same problems: the answer at once, equations with a bad habit (an odd result
+is rounded up), steps with a check; then to take each with a known share. Then it is reinforced: from a good start, whose accuracy exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than
 that; from the poor one after a little fine-tuning on the best way; and from the good one with rewards from inside the
 model. Shares and success by way, the exact decomposition of what accuracy gained, and the theory of pattern selection
 (arXiv 2506.04695) laid over it. Any other model is reinforced as it is. A quarter of an hour a seed on two CPU cores;
@@ -43,11 +42,14 @@ from jaxreason.tasks.grade_school import (
 )
 
 BEST = "checked steps"
+THIRD = 1 / 3
 STARTS = {  # shares of the ways that are taught
+    "school": {"answer only": THIRD, "equations": THIRD, BEST: THIRD},
     "good": {"answer only": 0.25, "equations": 0.30, BEST: 0.45},
     "poor": {"answer only": 0.25, "equations": 0.72, BEST: 0.03},
-    "cured": {BEST: 1.0},  # after the poor one
+    "cured": {BEST: 1.0},
 }
+FROM = {"good": "school", "poor": "school", "cured": "poor"}  # what each is taught after
 SIZES = {"max_tokens": 72, "prompts_per_step": 32, "update_memory": 0.075, "save_every": 20}  # of what is taught
 
 
@@ -60,7 +62,8 @@ class Config:
     rewards: str = "lenient"  # the good start also with others, as lenient,self-certainty,majority
     patterns: str = "structural"  # how texts are sorted
     lessons: int = 4000
-    teaching_steps: int = 300
+    school_steps: int = 300  # in which every way is learned
+    share_steps: int = 60  # in which its share is
     cure_lessons: int = 100
     cure_steps: int = 20
     steps: int = 60  # of reinforcement
@@ -73,9 +76,19 @@ class Config:
     smoke: bool = False  # a few steps of everything
 
 
-LIMITS = dict.fromkeys(("lessons", "teaching_steps", "cure_lessons", "cure_steps", "steps", "seeds"), (1, inf))
+LIMITS = dict.fromkeys(
+    ("lessons", "school_steps", "share_steps", "cure_lessons", "cure_steps", "steps", "seeds"), (1, inf)
+)
 LIMITS |= dict.fromkeys(("eval_problems", "eval_samples"), (1, inf)) | {"learning_rate": (1e-12, 1)}
-FEW = {"lessons": 24, "teaching_steps": 2, "cure_lessons": 4, "cure_steps": 2, "steps": 3, "eval_problems": 8}
+FEW = {
+    "lessons": 24,
+    "school_steps": 2,
+    "share_steps": 2,
+    "cure_lessons": 4,
+    "cure_steps": 2,
+    "steps": 3,
+    "eval_problems": 8,
+}
 PRESETS = presets(real={"learning_rate": 1e-5, "eval_problems": 100}, smoke=FEW)
 
 
@@ -120,12 +133,12 @@ def taught(cfg: Config, task: Task, start: str, seed: int) -> str:
         return cfg.model
     out = Path(cfg.out) / f"{start}-taught-{seed}"
     if not (out / "model").exists():
-        poor = start == "cured"
-        count, steps = (cfg.cure_lessons, cfg.cure_steps) if poor else (cfg.lessons, cfg.teaching_steps)
+        count = cfg.cure_lessons if start == "cured" else cfg.lessons
+        steps = {"school": cfg.school_steps, "cured": cfg.cure_steps}.get(start, cfg.share_steps)
         file = Path(cfg.out) / f"{start}-lessons-{seed}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, "".join(islice(written(task, STARTS[start], f"{start} {seed}"), count)))
-        model = taught(cfg, task, "poor", seed) if poor else cfg.model
+        model = taught(cfg, task, FROM[start], seed) if start in FROM else cfg.model
         flags = {"model": model, "task": cfg.task, "data": cfg.data, "lessons": str(file), "steps": steps}
         flags |= {"seed": seed, "out": str(out), "export": True, "eval_problems": min(cfg.eval_problems, 100)}
         flags |= {"learning_rate": 5e-4, "length": 160, "max_tokens": 72, "smoke": cfg.smoke}

@@ -47,7 +47,7 @@ class Told:
         self.patterns = [patterns_of(side, every) for side in self.sides]
         self.names = [name for name in self.patterns[0] if max(p[name].share for p in self.patterns) >= COMMON]
         self.success = np.nan_to_num([self.patterns[0][name].success for name in self.names])
-        self.best = self.names[int(self.success.argmax())]
+        self.best = max(self.names, key=lambda name: self.patterns[0][name].success_interval[0])
 
     def shares(self, name: str) -> list[float]:
         """Over training."""
