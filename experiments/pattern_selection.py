@@ -4,11 +4,12 @@
     python experiments/pattern_selection.py --starts as-is --model smollm2-135m --task gsm8k --data DATA --steps 20
 
 A model is taught three ways of solving the same problems: the answer at once, equations with a bad habit (an odd result
-is rounded up), steps with a check; then to take each with a known share. Then it is reinforced: from a good start, whose accuracy exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than
-that; from the poor one after a little fine-tuning on the best way; and from the good one with rewards from inside the
-model. Shares and success by way, the exact decomposition of what accuracy gained, and the theory of pattern selection
-(arXiv 2506.04695) laid over it. Any other model is reinforced as it is. A quarter of an hour a seed on two CPU cores;
-what is finished is not done again.
+is rounded up), steps with a check; then to take each with a known share. Then it is reinforced: from a good start,
+whose accuracy exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than
+that; from the poor one after a little fine-tuning on the best way; and, with --rewards, from the good one by rewards
+from inside the model. Shares and success by way, the exact decomposition of what accuracy gained, and the theory of
+pattern selection (arXiv 2506.04695) laid over it. Any other model is reinforced as it is. A quarter of an hour a seed
+on two CPU cores; what is finished is not done again.
 """
 
 import csv
@@ -29,7 +30,7 @@ from rich.table import Table
 from selected import Told
 
 from jaxreason.errors import InputError
-from jaxreason.patterns import LABELLERS
+from jaxreason.patterns import LABELLERS, discovered
 from jaxreason.runs import check_limits, choose, filled, main, presets, write_text
 from jaxreason.tasks import Task, load_task, messages
 from jaxreason.tasks.grade_school import (
@@ -60,7 +61,8 @@ class Config:
     data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
     starts: str = "good,poor,cured"  # or as-is
     rewards: str = "lenient"  # the good start also with others, as lenient,self-certainty,majority
-    patterns: str = "structural"  # how texts are sorted
+    patterns: str = "structural"  # how texts are sorted: also cognitive
+    discover: int = 0  # sort them also into so many clusters of the start's own texts (extra patterns); 0: do not
     lessons: int = 4000
     school_steps: int = 300  # in which every way is learned
     share_steps: int = 60  # in which its share is
@@ -79,7 +81,10 @@ class Config:
 LIMITS = dict.fromkeys(
     ("lessons", "school_steps", "share_steps", "cure_lessons", "cure_steps", "steps", "seeds"), (1, inf)
 )
-LIMITS |= dict.fromkeys(("eval_problems", "eval_samples"), (1, inf)) | {"learning_rate": (1e-12, 1)}
+LIMITS |= dict.fromkeys(("eval_problems", "eval_samples"), (1, inf)) | {
+    "learning_rate": (1e-12, 1),
+    "discover": (0, inf),
+}
 FEW = {
     "lessons": 24,
     "school_steps": 2,
@@ -112,6 +117,11 @@ def run(cfg: Config) -> list[dict]:
                 runs[start, reward, seed] = told = Told(folder, model, task, labeller)
                 rows.append({"start": start, "reward": reward, "seed": seed, **told.row()})
                 console.print(*told.words(), sep="\n")
+                if cfg.discover:
+                    found = discovered([sample["completion"] for sample in told.samples[0]], cfg.discover, seed=seed)
+                    console.print(
+                        "found in the start's own texts:", *Told(folder, model, task, found).words(), sep="\n"
+                    )
     report(rows, runs, Path(cfg.out), console)
     return rows
 

@@ -86,7 +86,8 @@ def certainty(cfg: Config) -> list[dict]:
         places = np.arange(cfg.questions)
         best = np.mean(favourite == success.argmax(axis=1))
         worst = np.mean(favourite == success.argmin(axis=1))
-        few, uniform = success[:20, :50], np.full(50, 1 / 50)
+        few = success[:20, :50]
+        uniform = np.full(few.shape[1], 1 / few.shape[1])
         ends = {
             name: np.mean([flow(uniform, p, [3e3], rewards=paid(p)).accuracy[0] for p in few])
             for name, paid in {"certainty": inside, "truth": np.asarray}.items()

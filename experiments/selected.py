@@ -50,7 +50,7 @@ class Told:
         self.best = max(self.names, key=lambda name: self.patterns[0][name].success_interval[0])
 
     def shares(self, name: str) -> list[float]:
-        """Over training."""
+        """Over training, where the run looked at these patterns."""
         return [row.get(f"pattern_{name.replace(' ', '_')}_share", 0.0) for row in self.steps]
 
     def until(self, share: float = 0.8) -> float:
@@ -69,8 +69,10 @@ class Told:
     def fit(self) -> Fit | None:
         """The theory, laid over the measured shares."""
         shares = np.array([self.shares(name) for name in self.names]).T
+        if self.regime is None or not shares[0].any():
+            return None
         shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
-        return overlay([row["step"] for row in self.steps], shares, self.success) if self.regime else None
+        return overlay([row["step"] for row in self.steps], shares, self.success)
 
     @cached_property
     def curves(self) -> list[dict[int, tuple[float, float]]]:
@@ -104,7 +106,8 @@ class Told:
         terms = self.terms._asdict()
         intervals = terms.pop("intervals")
         limits = {f"{name}_{end}": intervals[name][i] for name in terms for i, end in enumerate(("low", "high"))}
-        theory = {"regime": self.regime.kind, "speed": self.fit.speed, "misfit": self.fit.error} if self.regime else {}
+        theory = {"regime": self.regime.kind} if self.regime else {}
+        theory |= {"speed": self.fit.speed, "misfit": self.fit.error} if self.fit else {}
         tokens = dict(zip(("path_coverage", "rank_change"), self.tokens, strict=True))
         return accuracy | best | terms | limits | theory | tokens | {"crossover": crossover(*self.curves)}
 

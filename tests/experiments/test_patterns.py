@@ -39,13 +39,13 @@ def test_pattern_selection(tmp_path):
 
 
 def test_pattern_selection_of_any_model_and_task(tmp_path, model, task):
-    flags = ["--smoke", "--starts", "as-is", "--model", str(model), "--task", str(task)]
+    flags = ["--smoke", "--discover", "2", "--starts", "as-is", "--model", str(model), "--task", str(task)]
     run = Experiment("pattern_selection.py", tmp_path / "runs", *flags)
     done = run.run()
     assert done.returncode == 0, done.stderr
     (row,) = table(run.folder / "selection.csv")
     assert row["start"] == "as-is" and 0 <= float(row["path_coverage"]) <= 1
-    assert "of its tokens" in done.stdout
+    assert done.stdout.count("of its tokens") == 2 and "found in the start's own texts" in done.stdout
 
 
 def test_pattern_theory(tmp_path):
