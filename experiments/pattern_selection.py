@@ -3,13 +3,12 @@
     python experiments/pattern_selection.py
     python experiments/pattern_selection.py --starts as-is --model smollm2-135m --task gsm8k --data DATA --steps 20
 
-A model is taught three ways of solving the same problems: the answer at once, equations with a bad habit (an odd result
-is rounded up), steps with a check; then to take each with a known share. Then it is reinforced: from a good start,
-whose accuracy exceeds the success of every way but the best; from a poor one, where a rival succeeds more often than
-that; from the poor one after a little fine-tuning on the best way; and, with --rewards, from the good one by rewards
-from inside the model. Shares and success by way, the exact decomposition of what accuracy gained, and the theory of
-pattern selection (arXiv 2506.04695) laid over it. Any other model is reinforced as it is. A quarter of an hour a seed
-on two CPU cores; what is finished is not done again.
+A model is taught three ways of answering the same problems: giving up, the answer at once, steps with a check; then to
+take each with a known share. Then it is reinforced: from a good start, whose accuracy exceeds the success of every way
+but the best; from a poor one, where a rival succeeds more often than that; from the poor one after a little fine-tuning
+on the best way; and, with --rewards, from the good one by rewards from inside the model. Shares and success by way, the
+exact decomposition of what accuracy gained, and the theory of pattern selection (arXiv 2506.04695) laid over it. Any
+other model is reinforced as it is. A quarter of an hour a seed on two CPU cores; what is finished is not done again.
 """
 
 import csv
@@ -34,20 +33,19 @@ from jaxreason.patterns import LABELLERS, discovered
 from jaxreason.runs import check_limits, choose, filled, main, presets, write_text
 from jaxreason.tasks import Task, load_task, messages
 from jaxreason.tasks.grade_school import (
+    DIFFICULTIES,
     WordProblem,
     answer_alone,
-    bare_equations,
     checked_steps,
     with_answer,
     word_problems,
 )
 
-BEST = "checked steps"
-THIRD = 1 / 3
+BEST, RIVAL, WORST = "checked steps", "answer only", "prose"
 STARTS = {  # shares of the ways that are taught
-    "school": {"answer only": THIRD, "equations": THIRD, BEST: THIRD},
-    "good": {"answer only": 0.25, "equations": 0.30, BEST: 0.45},
-    "poor": {"answer only": 0.25, "equations": 0.72, BEST: 0.03},
+    "school": {WORST: 1 / 3, RIVAL: 1 / 3, BEST: 1 / 3},
+    "good": {WORST: 0.25, RIVAL: 0.30, BEST: 0.45},
+    "poor": {WORST: 0.25, RIVAL: 0.72, BEST: 0.03},
     "cured": {BEST: 1.0},
 }
 FROM = {"good": "school", "poor": "school", "cured": "poor"}  # what each is taught after
@@ -57,7 +55,7 @@ SIZES = {"max_tokens": 72, "prompts_per_step": 32, "update_memory": 0.075, "save
 @dataclass(frozen=True)
 class Config:
     model: str = "tiny-base"  # what is taught, or with --starts as-is reinforced
-    task: str = "grade-school"
+    task: str = "grade-school:easy"  # one step or two: there the answer at once has a chance
     data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
     starts: str = "good,poor,cured"  # or as-is
     rewards: str = "lenient"  # the good start also with others, as lenient,self-certainty,majority
@@ -158,24 +156,22 @@ def taught(cfg: Config, task: Task, start: str, seed: int) -> str:
 
 def written(task: Task, shares: Mapping[str, float], seed: str) -> Iterator[str]:
     """Lessons as JSONL, each in a way that is drawn by its share."""
-    rng = random.Random(seed)
-    for problem in word_problems(seed):
+    rng, difficulty = random.Random(seed), DIFFICULTIES[task.name.partition(":")[2] or "medium"]
+    for problem in word_problems(seed, difficulty):
         (way,) = rng.choices(list(shares), shares.values())
         prompt = messages(task, replace(task.train[0], question=problem.question))
         yield json.dumps({"prompt": prompt, "completion": solution(problem, way)}) + "\n"
 
 
 def solution(problem: WordProblem, way: str) -> str:
-    """An error that is drawn anew each time would be one more choice, which reinforcement selects against; a habit is
-    not."""
-    if way == "answer only":
-        return with_answer(answer_alone(problem), problem.answer)
-    if way == BEST:
-        return with_answer(checked_steps(problem), problem.answer)
-    last = problem.steps[-1]
-    even = last._replace(result=last.result + last.result % 2)
-    problem = problem._replace(steps=(*problem.steps[:-1], even))
-    return with_answer(bare_equations(problem), problem.answer)
+    """In ways whose success is the model's own: an error that is put into texts would be one more choice, which
+    reinforcement takes back."""
+    written = {
+        WORST: "I cannot tell.",
+        RIVAL: with_answer(answer_alone(problem), problem.answer),
+        BEST: with_answer(checked_steps(problem), problem.answer),
+    }
+    return written[way]
 
 
 def report(rows: list[dict], runs: Mapping, folder: Path, console: Console) -> None:
