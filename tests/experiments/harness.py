@@ -7,11 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-LISTEN = """
-import runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background test run ignores Ctrl-C
+AS_SCRIPT = """
+import os, runpy, sys
 sys.argv.pop(0)
+sys.path[0] = os.path.dirname(sys.argv[0])
 runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+LISTEN = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background test run ignores Ctrl-C
+{AS_SCRIPT}
 """
 
 

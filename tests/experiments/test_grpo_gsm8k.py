@@ -16,7 +16,7 @@ from jaxreason.models.fuse import fuse
 from jaxreason.models.load import load_folder
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import init_state, make_optimizer
-from tests.experiments.harness import Experiment
+from tests.experiments.harness import AS_SCRIPT, Experiment
 
 SIZES = ["--prompts-per-step", "2", "--groups", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
 SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
@@ -154,12 +154,11 @@ def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):
     assert rows(run.folder / "metrics.jsonl")[0]["length_mean"] == 1
 
 
-OFFLINE = """
-import runpy, socket, sys
+OFFLINE = f"""
+import socket
 def refuse(*_): raise AssertionError("network call")
 socket.socket.connect = socket.getaddrinfo = refuse
-sys.argv.pop(0)
-runpy.run_path(sys.argv[0], run_name="__main__")
+{AS_SCRIPT}
 """
 
 
