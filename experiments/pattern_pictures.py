@@ -8,21 +8,23 @@ import numpy as np
 
 
 def plot_arrows(runs: Mapping, file: Path) -> None:
-    """Each pattern's success against its share, an arrow from before to after: pure selection is vertical."""
+    """Each pattern's success against its share, an arrow from before to after: pure selection is vertical. Where so
+    few are left that their success is not known, it is drawn as it was."""
+    colors = _colors(runs)
     for axes, seeds in _panels(runs, file, "share of the completions"):
-        names = list(dict.fromkeys(name for told in seeds for name in told.names))
         for told in seeds:
             for name in told.names:
-                color, both = f"C{names.index(name)}", [patterns[name] for patterns in told.patterns]
-                ends = [(p.success if p.count else both[0].success, p.share) for p in both]
-                for pattern in both:
-                    if pattern.count:
-                        axes.plot(pattern.success_interval, [pattern.share] * 2, color=color, alpha=0.35, linewidth=1)
-                if np.isfinite(ends).all():
-                    axes.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": color})
-        for i, name in enumerate(names):
-            axes.plot([], [], color=f"C{i}", label=name)
-        axes.set(xlim=(0, 1), xlabel="success (95 %)")
+                before, after = (patterns[name] for patterns in told.patterns)
+                for pattern in told.measured(name):
+                    line = {"color": colors[name], "alpha": 0.35, "linewidth": 1}
+                    axes.plot(pattern.success_interval, [pattern.share] * 2, **line)
+                ends = [(pattern.success, pattern.share) for pattern in told.measured(name)]
+                if len(ends) == 1:
+                    ends = [(ends[0][0], before.share), (ends[0][0], after.share)]
+                axes.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": colors[name]})
+        for name in dict.fromkeys(name for told in seeds for name in told.names):
+            axes.plot([], [], color=colors[name], label=name)
+        axes.set(xlim=(-0.02, 1), xlabel="success (95 %)")
         axes.legend(fontsize=8)
 
 
@@ -30,11 +32,12 @@ def plot_overlay(runs: Mapping, file: Path) -> None:
     """Shares over training, measured and as the theory has them from the start's shares and success alone."""
     if not runs:
         return
+    colors = _colors(runs)
     for axes, (told, *_) in _panels(runs, file, "share, first seed"):
         steps = [row["step"] for row in told.steps]
         for i, name in enumerate(told.names):
-            axes.plot(steps, told.shares(name), ".", color=f"C{i}", markersize=4, label=name)
-            axes.plot(steps, told.fit.path.shares[:, i], color=f"C{i}", linewidth=1)
+            axes.plot(steps, told.shares(name), ".", color=colors[name], markersize=4, label=name)
+            axes.plot(steps, told.fit.path.shares[:, i], color=colors[name], linewidth=1)
         axes.set(xlabel="step")
         axes.legend(fontsize=8, title=f"{told.regime.kind}; lines: theory", title_fontsize=8)
 
@@ -49,6 +52,11 @@ def plot_curves(runs: Mapping, file: Path) -> None:
             axes.errorbar(list(curves[0]), mean, yerr=error, fmt="o-", markersize=4, capsize=2, label=label)
         axes.set(xscale="log", xlabel="k")
         axes.legend(fontsize=8)
+
+
+def _colors(runs: Mapping) -> dict[str, str]:
+    """Of every pattern, the same in all panels."""
+    return {name: f"C{i}" for i, name in enumerate(dict.fromkeys(n for told in runs.values() for n in told.names))}
 
 
 def _panels(runs: Mapping[tuple, Any], file: Path, ylabel: str) -> Iterator[tuple[Any, list]]:

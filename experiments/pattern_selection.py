@@ -66,11 +66,11 @@ class Config:
     share_steps: int = 60  # in which its share is
     cure_lessons: int = 100
     cure_steps: int = 20
-    steps: int = 60  # of reinforcement
+    steps: int = 120  # of reinforcement
     algorithm: str = "dr_grpo"  # its advantages are those of the theory; any of grpo_gsm8k.py
     learning_rate: float = 1e-4
-    eval_problems: int = 500
-    eval_samples: int = 2
+    eval_problems: int = 250
+    eval_samples: int = 8
     seeds: int = 1  # how many, from 0 on
     out: str = "runs/pattern_selection"
     smoke: bool = False  # a few steps of everything

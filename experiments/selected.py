@@ -14,6 +14,7 @@ from jaxreason.models import Transformer, load_model, token_ranks
 from jaxreason.patterns import (
     Labelled,
     Labeller,
+    Pattern,
     crossover,
     decompose,
     labelled,
@@ -58,6 +59,10 @@ class Told:
         width = min(5, len(self.steps))
         held = np.convolve(self.shares(self.best), np.ones(width) / width, mode="valid") >= share
         return float(np.argmax(held) + 1) if held.any() else inf
+
+    def measured(self, name: str) -> list[Pattern]:
+        """The pattern before and after, where its share is large enough to know its success."""
+        return [patterns[name] for patterns in self.patterns if patterns[name].share >= COMMON]
 
     @cached_property
     def regime(self) -> Regime | None:
@@ -124,7 +129,12 @@ class Told:
             for name in ("selection", "execution", "interaction")
         ]
         yield f"accuracy {terms['total']:+.1%}: {', '.join(parts)}"
-        moved = [name for name in self.names if apart(*(p[name].success_interval for p in self.patterns))]
+        both = [self.measured(name) for name in self.names]
+        moved = [
+            name
+            for name, sides in zip(self.names, both, strict=True)
+            if len(sides) == 2 and apart(*(side.success_interval for side in sides))
+        ]
         yield f"ways whose success moved beyond its intervals: {', '.join(moved) or 'none'}"
         if self.regime:
             when = f"from step {self.until():.0f} on" if self.until() < inf else "at no step"
