@@ -10,8 +10,8 @@ import pytest
 import tokenizers
 
 # Compiling takes most of the suite's time; level 0 halves it and computes the same functions.
-# Two devices are there for the tests of data parallelism; everything else runs on the first.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=2")
+# Eight devices are there for the tests of meshes; everything else runs on the first.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8")
 
 hook = jaxtyping.install_import_hook("jaxreason", "beartype.beartype")
 

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreason"
-ORDER = ["errors", "cache", "types", "tasks", "models/rope", "models/attention", "models/config", "models/fuse"]
+ORDER = ["errors", "cache", "types", "mesh", "tasks", "models/rope", "models/attention", "models/config", "models/fuse"]
 ORDER += ["models/transformer", "models/cost", "models/scoring", "models/gguf_reader", "text", "models", "sampling"]
 ORDER += ["rewards", "objectives", "training", "inference", "evaluation", "patterns", "runs", "chat"]
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreason.mesh import AXES, spread
 from jaxreason.models.attention import KV
 from jaxreason.models.transformer import (
     Context,
@@ -79,7 +80,7 @@ def score_hidden(
     temperature: float = 1.0,
 ) -> Scores:
     """Scores `tokens` under softmax(unembed(hidden) / temperature), in float32."""
-    sums = _sums(params, _rows(hidden, mask), tokens.reshape(mask.size, 1), model, temperature)
+    sums = _sums(params, _rows(hidden, mask, model), tokens.reshape(mask.size, 1), model, temperature)
     log_total = sums.total.log
     vocabulary = len(unembedding(params, model=model))
     scores = Scores(
@@ -113,7 +114,7 @@ def compare_top(
     the same temperature.
     """
     count = teacher.ids.shape[-1]
-    sums = _sums(params, _rows(hidden, mask), teacher.ids.reshape(mask.size, count), model, temperature)
+    sums = _sums(params, _rows(hidden, mask, model), teacher.ids.reshape(mask.size, count), model, temperature)
     student = _with_rest(sums.chosen - sums.total.log[:, None])
     known = _with_rest(jnp.where(mask[..., None], teacher.logps, -jnp.log(count + 1.0)).reshape(mask.size, count))
     return jnp.where(mask, divergence(student, known).sum(axis=-1).reshape(mask.shape), 0.0)
@@ -136,7 +137,8 @@ def compare_hidden(
     Two passes over chunks of the vocabulary: the denominators, then the sum. Entries of one vocabulary beyond the
     other's end are padding and left out. The teacher gets no gradient.
     """
-    hidden, teacher_hidden = _rows(hidden, mask), _rows(jax.lax.stop_gradient(teacher_hidden), mask)
+    hidden = _rows(hidden, mask, model)
+    teacher_hidden = _rows(jax.lax.stop_gradient(teacher_hidden), mask, teacher_model)
     weights = unembedding(params, model=model), jax.lax.stop_gradient(unembedding(teacher, model=teacher_model))
     vocabulary = min(map(len, weights))
     weights = tuple(weight[:vocabulary] for weight in weights)
@@ -158,9 +160,12 @@ def compare_hidden(
     return jnp.where(mask, terms.reshape(mask.shape), 0.0)
 
 
-def _rows(hidden: Float[Array, "*batch D"], mask: Bool[Array, "*batch"]) -> Float[Array, "R D"]:
-    """A NaN in padding must not reach a gradient: masking the result alone would multiply it by a zero cotangent."""
-    return jnp.where(mask[..., None], hidden, 0).reshape(mask.size, -1)
+def _rows(hidden: Float[Array, "*batch D"], mask: Bool[Array, "*batch"], model: Transformer) -> Float[Array, "R D"]:
+    """A NaN in padding must not reach a gradient: masking the result alone would multiply it by a zero cotangent.
+
+    On a mesh every device takes its share of rows and the whole vocabulary, chunk by chunk."""
+    rows = jnp.where(mask[..., None], hidden, 0).reshape(mask.size, -1)
+    return rows if model.mesh is None or mask.size % model.mesh.size else spread(rows, model.mesh, AXES)
 
 
 def _with_rest(logps: Float[Array, "R C"]) -> Float[Array, "R C+1"]:
@@ -229,7 +234,7 @@ def rank_hidden(
     model: Transformer,
 ) -> Int[Array, "*batch"]:
     """How many tokens of the vocabulary are more probable than each of `tokens`; 0 where masked."""
-    rows, flat = _rows(hidden, mask), tokens.reshape(mask.size, 1)
+    rows, flat = _rows(hidden, mask, model), tokens.reshape(mask.size, 1)
     chosen = _sums(params, rows, flat, model, 1.0).chosen
 
     def add(above: Array, weight: Float[Array, "C D"], _: Array) -> Int[Array, "R"]:

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxreason.mesh import ROWS, spread
 from jaxreason.models.attention import KV, TIME, Sight, attend, squeezed, unsqueezed
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
@@ -185,21 +187,26 @@ class Model(nn.Module):
     cfg: ModelConfig
     dtype: Any
     remat: bool
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(self, tokens, *layer_inputs):
         table = Weight((self.cfg.vocab, self.cfg.width), name="embed_tokens").weight
-        x = table[tokens].astype(self.dtype) * jnp.asarray(self.cfg.embed_scale, self.dtype)
+        x = spread(table, self.mesh, "tensor")[tokens].astype(self.dtype)
+        x = spread(x * jnp.asarray(self.cfg.embed_scale, self.dtype), self.mesh, ROWS)
         x, own = Layers(self.cfg, self.remat, name="layers")(x, *layer_inputs)
         return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name="norm")(x), own
 
 
 class Transformer(nn.Module):
-    """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`."""
+    """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`.
+
+    With a `mesh` it says once where hidden states lie, and the compiler carries that on: `jaxreason.mesh`."""
 
     cfg: ModelConfig
     dtype: Any = jnp.float32
     remat: bool = False
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(self, tokens, *layer_inputs):
@@ -207,7 +214,7 @@ class Transformer(nn.Module):
             Weight((1, self.cfg.width), name="score").weight  # noqa: B018 -- declares the parameter
         elif not self.cfg.tied:
             Weight((self.cfg.vocab, self.cfg.width), name="lm_head").weight  # noqa: B018 -- declares the parameter
-        return Model(self.cfg, self.dtype, self.remat, name="model")(tokens, *layer_inputs)
+        return Model(self.cfg, self.dtype, self.remat, self.mesh, name="model")(tokens, *layer_inputs)
 
 
 def init(key: Key[Array, ""], cfg: ModelConfig) -> Params:

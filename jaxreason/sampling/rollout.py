@@ -44,7 +44,8 @@ def sampler(
     model: Transformer, tokenizer: Tokenizer, sampling: Sampling, *, max_tokens: int, rows: int = 256
 ) -> Sampler:
     """The sampler of a Transformer: at most `rows` completions of at most `max_tokens` tokens side by side."""
-    return Sampler(TransformerDecoder(model), sampling, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids, rows=rows)
+    limits = {"max_tokens": max_tokens, "stop_ids": tokenizer.stop_ids, "rows": rows}
+    return Sampler(TransformerDecoder(model), sampling, **limits, mesh=model.mesh, dtype=model.dtype)
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:

@@ -16,12 +16,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Shaped
 
+from jaxreason.mesh import on_rows, rows_over
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.lora import overlay
 from jaxreason.models.scoring import Read, read_prompts
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import Algorithm
 from jaxreason.sampling.rollout import bucket
+from jaxreason.training.sharding import ADAPTERS, keep, model_rules
 from jaxreason.training.state import TrainState
 from jaxreason.training.steps import Batch, Metrics, Statistics, descend, grpo_loss, grpo_metrics, loss_after
 from jaxreason.types import Params, Prompts, Rollouts
@@ -43,9 +45,10 @@ def updater(
 
     The completions of a group that does not fit go through in pieces, their prompt once. Prompts whose completions all
     weigh nothing (equal rewards, no KL or entropy term) are left out, also of the means over tokens among the metrics.
-    `frozen` as in `grpo_update`.
+    `frozen` as in `grpo_update`. On the model's mesh, `memory` is each device's.
     """
     how = {"model": model, "algorithm": algorithm, "temperature": temperature}
+    mesh, rules = model.mesh, model_rules(model.cfg) if frozen is None else ADAPTERS
 
     @partial(jax.jit, donate_argnums=1, static_argnames="pieces")
     def add(params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
@@ -66,21 +69,23 @@ def updater(
 
         start = (sums[0], jax.tree.map(jnp.zeros_like, read)), sums[1]
         ((grads, of_read), statistics), _ = jax.lax.scan(piece, start, split(part, pieces), unroll=pieces == 1)
-        return jax.tree.map(jnp.add, grads, *back(of_read)), statistics
+        return keep(jax.tree.map(jnp.add, grads, *back(of_read)), mesh, rules), statistics
 
     @partial(jax.jit, donate_argnums=0)
     def finish(state: TrainState, sums: tuple[Params, Statistics]) -> tuple[TrainState, Metrics]:
         state, norm = descend(state, sums[0], optimizer)
-        return state, grpo_metrics(state, sums[1], norm)
+        return keep(state, mesh, rules), grpo_metrics(state, sums[1], norm)
 
     @jax.jit
     def nothing(params: Params, part: Batch, frozen: Params) -> tuple[Params, Statistics]:
         _, statistics = jax.eval_shape(partial(grpo_loss, **how), overlay(frozen, params), part)
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, statistics))
+        grads, sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, statistics))
+        return keep(grads, mesh, rules), sums
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         sums = None
-        for part, pieces in cut(batch, model.cfg, model.dtype, memory, whole=algorithm.every_token):
+        for part, pieces in cut(batch, model, memory, whole=algorithm.every_token):
+            part = on_rows(part, mesh)
             sums = nothing(state.params, part, frozen) if sums is None else sums
             sums = add(state.params, sums, part, frozen, pieces=pieces)
         return finish(state, sums)
@@ -88,13 +93,13 @@ def updater(
     return update
 
 
-def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: bool) -> Iterator[tuple[Batch, int]]:
+def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iterator[tuple[Batch, int]]:
     """Parts of `batch`, completions of similar length together, and into how many pieces each one's groups are to go.
 
     Prompts that move nothing only if `whole`.
     """
     batch = jax.tree.map(np.asarray, batch)
-    weights, (_, G, T) = batch.weights, batch.weights.shape
+    (weights, (_, G, T)), over = (batch.weights, batch.weights.shape), rows_over(model.mesh)
     moves = weights.any(axis=(1, 2)) if whole else (weights * batch.advantages != 0).any(axis=(1, 2))
     longest, prompt = batch.rollouts.lengths.max(axis=1).tolist(), batch.rollouts.prompts.lengths.tolist()
     if not moves.any():  # the optimiser takes its step nevertheless
@@ -104,12 +109,13 @@ def cut(batch: Batch, cfg: ModelConfig, dtype: Any, memory: float, *, whole: boo
     for length, same in groupby(order, key=room.__getitem__):
         left = list(same)
         while left:
-            needed = partial(activation_bytes, cfg, dtype, length=length, prompt=bucket(prompt[left[-1]]))
+            needed = partial(activation_bytes, model.cfg, model.dtype, length=length, prompt=bucket(prompt[left[-1]]))
             together = next((g for g in range(G, 1, -1) if G % g == 0 and needed(groups=g) <= memory), 1)
             most = max(1, int(memory // needed(groups=G)))
-            size = 1 << min(most, len(moves)).bit_length() - 1
-            if len(left) <= size // 2:  # two sizes are compiled for each length
+            size = 1 << min(most, max(1, len(moves) // over)).bit_length() - 1
+            if len(left) <= over * (size // 2):  # two sizes are compiled for each length
                 size = max(1, size // 4)
+            size *= over
             now, left = left[:size], left[size:]
             yield _part(batch, np.array(now), size, length, bucket(prompt[now[-1]])), G // together
 

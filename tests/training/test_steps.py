@@ -119,7 +119,7 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     batch = prepare(sampled, REWARDS, algorithm, jnp.where(sampled.mask, sampled.logps - 0.1, 0.0))
     if algorithm.kl_weight:  # advantages of single tokens, as in distillation
         batch = batch._replace(advantages=batch.advantages + jnp.linspace(-1, 1, T))
-    pieces = list(parts.cut(batch, CFG, MODEL.dtype, memory, whole=bool(algorithm.kl_weight)))
+    pieces = list(parts.cut(batch, MODEL, memory, whole=bool(algorithm.kl_weight)))
     mask = np.asarray(batch.rollouts.mask)
     used = mask if algorithm.kl_weight else mask[[0, 2, 3]]  # the second group has no signal
     assert sum(int(part.rollouts.mask.sum()) for part, _ in pieces) == used.sum()

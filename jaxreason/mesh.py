@@ -1,0 +1,89 @@
+"""Devices as a mesh, and what lies where on it.
+
+Three axes: `data` repeats the parameters, `fsdp` cuts them up and gathers each where it is used, `tensor` computes with
+pieces of them. Prompts, with everything of their completions, lie over the first two; `tensor` cuts heads, the MLP's
+width and the vocabulary. None in the place of a mesh means one device, and that nothing is said to the compiler.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxreason.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")
+"""What prompts lie over."""
+
+
+def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices (or of these): `sizes` of the axes `AXES`, whose product is their number."""
+    devices = jax.devices() if devices is None else devices
+    if len(sizes) != len(AXES) or min(sizes) < 1 or prod(sizes) != len(devices):
+        asked, nearest = (",".join(map(str, each)) for each in (sizes, nearest_sizes(sizes, len(devices))))
+        raise InputError(f"mesh {asked} does not fill {len(devices)} devices: give {nearest} (data, fsdp, tensor)")
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def nearest_sizes(
+    sizes: Sequence[int], count: int, works: Callable[[tuple[int, ...]], bool] = lambda each: True
+) -> tuple[int, ...]:
+    """Sizes of three axes that hold `count` devices and work, as near to those asked as there are; () if none do."""
+    asked = np.log(np.maximum([*sizes, 1, 1, 1][: len(AXES)], 1))
+    divisors = [n for n in range(1, count + 1) if count % n == 0]
+    fitting = [each for each in product(divisors, repeat=len(AXES)) if prod(each) == count and works(each)]
+    return min(fitting, key=lambda each: float(np.abs(np.log(each) - asked).sum()), default=())
+
+
+def rows_over(mesh: Mesh | None) -> int:
+    """Into how many parts a batch of prompts is cut: their number must be a multiple of it."""
+    return 1 if mesh is None else prod(mesh.shape[axis] for axis in ROWS)
+
+
+def spread(x: jax.Array, mesh: Mesh | None, *axes: str | Sequence[str] | None) -> jax.Array:
+    """Tells the compiler over which mesh axes each axis of `x` lies; those not named, and what follows, lie whole."""
+    return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
+
+
+def on_rows(tree: Any, mesh: Mesh | None) -> Any:
+    """Host arrays [P ...] as arrays on the mesh; a host brings to its devices what these hold, and nothing else."""
+    return jax.tree.map(lambda x: laid(x, NamedSharding(mesh, PartitionSpec(ROWS))), tree) if mesh else tree
+
+
+def laid(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that every host has, laid out on devices of all hosts."""
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(laid(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+    if isinstance(x, jax.Array) and x.sharding.device_set == sharding.device_set:
+        return jax.device_put(x, sharding)
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def for_sampling(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
+    """Parameters as a sampler reads them, once for every token: matrices in the type that they are multiplied in, and
+    no longer cut over `fsdp`."""
+
+    def whole(x: jax.Array) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(*(None if axis == "fsdp" else axis for axis in x.sharding.spec)))
+
+    def cast(params: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
+
+    if mesh is None:
+        return params if dtype == jnp.float32 else jax.jit(cast)(params)
+    return jax.jit(cast, out_shardings=jax.tree.map(whole, params))(params)
+
+
+def fetched(tree: Any) -> Any:
+    """Arrays of whatever layout as host arrays, whole on every host."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
