@@ -50,7 +50,8 @@ def plot_curves(runs: Mapping, file: Path) -> None:
             mean = [np.mean([curve[k][0] for curve in curves]) for k in curves[0]]
             error = [1.96 * np.sqrt(np.mean([curve[k][1] ** 2 for curve in curves]) / len(curves)) for k in curves[0]]
             axes.errorbar(list(curves[0]), mean, yerr=error, fmt="o-", markersize=4, capsize=2, label=label)
-        axes.set(xscale="log", xlabel="k")
+        axes.set(xscale="log", xlabel="k", xticks=list(seeds[0].curves[0]), xticklabels=list(seeds[0].curves[0]))
+        axes.minorticks_off()
         axes.legend(fontsize=8)
 
 
