@@ -15,8 +15,6 @@ from jaxreason.training import checkpoint
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import init_state, make_optimizer
 
-ROOT = Path(__file__).parents[2]
-
 
 def state(step: int):
     optimizer = make_optimizer(1e-3, warmup_updates=2)
@@ -62,7 +60,7 @@ import sys
 from pathlib import Path
 from jaxreason.errors import InputError
 from jaxreason.training.checkpoint import Checkpoints
-from tests.training.test_checkpoint import state
+from test_checkpoint import state
 with Checkpoints(Path(sys.argv[1])) as checkpoints:
     try:
         checkpoints.restore_or(state(0))
@@ -81,7 +79,9 @@ def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
     for file in (tmp_path / "2" / "state").rglob("d/*"):
         file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     command = [sys.executable, "-c", RESTORE, str(tmp_path)]
-    message, step = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout.strip().splitlines()
+    message, step = (
+        subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip().splitlines()
+    )
     assert re.fullmatch(
         r"checkpoint .*/2 cannot be read .*; delete that folder to go on from an earlier one .*", message
     )
