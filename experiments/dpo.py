@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxreason.errors import InputError
 from jaxreason.evaluation import paired, source
+from jaxreason.mesh import over_rows
 from jaxreason.models import Transformer, fuse, load_model
 from jaxreason.objectives.preference import dpo, ipo, simpo
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets, write_text
@@ -63,7 +64,7 @@ def run(cfg: Config) -> dict:
         write_pairs(cfg, study, study.task.train[: cfg.problems], file)
     pairs = read_pairs(file, study.tokenizer)
     study.console.print(f"{len(pairs)} pairs: {counted(pairs)}")
-    score = jax.jit(partial(completion_logps, model=study.model))
+    score = over_rows(partial(completion_logps, model=study.model), study.mesh)
     scored = partial(score_pairs, study.base, pairs, pairs_per_step=cfg.pairs_per_step, score=score)
     reference = np.array(study.folder.remember("reference_logps.json", lambda: scored().tolist()), np.float32)
     update = study.updates(partial(pair_loss, model=study.model, preference=preference))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
-import jax
 from choices import VERIFIERS, chosen_algorithm, chosen_reward
 
+from jaxreason.mesh import over_rows
 from jaxreason.models import SHIPPED, overlay, score_completions
 from jaxreason.patterns import LABELLERS, PatternMonitor
 from jaxreason.rewards import numbers
@@ -86,7 +86,7 @@ def run(cfg: Config) -> dict:
         memory=cfg.update_memory * 1e9,
         frozen=study.frozen,
     )
-    score = jax.jit(partial(score_completions, model=study.model, temperature=cfg.temperature))
+    score = over_rows(partial(score_completions, model=study.model, temperature=cfg.temperature), study.mesh)
     reference = partial(score, study.reference()) if cfg.kl_weight else None
     replay = Replay(study.folder.path / "replay", cfg.replay) if cfg.replay else None
 

@@ -6,6 +6,7 @@ width and the vocabulary. None in the place of a mesh means one device, and that
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -21,6 +22,16 @@ from jaxreason.errors import InputError
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")
 """What prompts lie over."""
+
+
+def chosen_mesh(text: str) -> Mesh | None:
+    """The mesh of a flag such as `2,2,2`; empty, all devices over `fsdp`, or None where there is one."""
+    if not text:
+        return make_mesh((1, jax.device_count(), 1)) if jax.device_count() > 1 else None
+    try:
+        return make_mesh([int(size) for size in text.split(",")])
+    except ValueError as error:
+        raise InputError(f"--mesh {text!r} is not three numbers: give data,fsdp,tensor, as 1,8,1") from error
 
 
 def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -71,15 +82,25 @@ def for_sampling(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
     """Parameters as a sampler reads them, once for every token: matrices in the type that they are multiplied in, and
     no longer cut over `fsdp`."""
 
-    def whole(x: jax.Array) -> NamedSharding:
-        return NamedSharding(mesh, PartitionSpec(*(None if axis == "fsdp" else axis for axis in x.sharding.spec)))
-
-    def cast(params: Any) -> Any:
-        return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
-
+    leaves, tree = jax.tree.flatten(params)
     if mesh is None:
-        return params if dtype == jnp.float32 else jax.jit(cast)(params)
-    return jax.jit(cast, out_shardings=jax.tree.map(whole, params))(params)
+        return params if dtype == jnp.float32 else tree.unflatten(_read_as(leaves, dtype, None))
+    specs = (x.sharding.spec if isinstance(x.sharding, NamedSharding) else () for x in leaves)
+    whole = (PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec)) for spec in specs)
+    return tree.unflatten(_read_as(leaves, dtype, tuple(NamedSharding(mesh, spec) for spec in whole)))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _read_as(leaves: list[jax.Array], dtype: Any, places: tuple[NamedSharding, ...] | None) -> list[jax.Array]:
+    cast = [x.astype(dtype) if x.ndim > 1 else x for x in leaves]
+    return cast if places is None else jax.lax.with_sharding_constraint(cast, list(places))
+
+
+def over_rows(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """The jitted `function(params, *batch)`, whose batch of host arrays [P ...] lies over the rows of the mesh; on a
+    mesh it returns host arrays."""
+    jitted = jax.jit(function)
+    return jitted if mesh is None else lambda params, *batch: fetched(jitted(params, *on_rows(batch, mesh)))
 
 
 def fetched(tree: Any) -> Any:

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from jaxreason.hosts import mine, summed
 from jaxreason.tasks.problem import Problem
 
 Reward = Callable[[str, Problem], float]
@@ -16,7 +17,9 @@ A reward with a method `of_group(completions, problem)` is asked for a whole gro
 
 
 class Grading:
-    """Takes completions a group at a time, whenever they are there; `grades` has them all after the `with` block."""
+    """Takes completions a group at a time, whenever they are there; `grades` has them all after the `with` block.
+
+    Of several hosts each grades its share of the groups; all of them must ask for the grades."""
 
     def __init__(self, problems: Sequence[Problem], rewards: Collection[Reward]):
         self.problems, self.completions = problems, [[] for _ in problems]
@@ -27,7 +30,7 @@ class Grading:
         """`groups` are completions of the problems at `places`."""
         for place, group in zip(places, groups, strict=True):
             self.completions[place] = group
-            for reward, pending in self._pending.items():
+            for reward, pending in self._pending.items() if mine(place) else ():
                 pending[place] = self._pool.submit(_grade, reward, group, self.problems[place])
 
     def __enter__(self) -> "Grading":
@@ -39,8 +42,9 @@ class Grading:
     @property
     def grades(self) -> dict[Reward, np.ndarray]:
         """[P G] in float32, by reward."""
+        none = [0.0] * max(map(len, self.completions), default=0)
         return {
-            reward: np.array([future.result() for future in pending], np.float32)
+            reward: summed(np.array([future.result() if future else none for future in pending], np.float32))
             for reward, pending in self._pending.items()
         }
 

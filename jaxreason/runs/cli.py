@@ -14,7 +14,8 @@ import jax
 import simple_parsing
 
 from jaxreason.cache import cache_folder
-from jaxreason.errors import InputError
+from jaxreason.errors import InputError, Stopped
+from jaxreason.hosts import check_same, join_hosts, lost, part
 from jaxreason.models import SHIPPED
 
 Config = TypeVar("Config")
@@ -95,14 +96,25 @@ def main(
     description: str | None = None,
     presets: Presets | None = None,
 ) -> NoReturn:
-    """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, 130 Ctrl-C."""
+    """Parses the command line, calls `run`, and exits: 0 done, 2 wrong input, 1 trouble with files, numbers or
+    another host, 130 Ctrl-C, 143 SIGTERM."""
     sys.unraisablehook = _interrupt_again
     try:
         asked = parse(config, description, presets=presets)
         remember_compiled()
+        join_hosts(getattr(asked, "hosts", ""))
+        check_same({name: value for name, value in vars(asked).items() if name != "hosts"})
         run(asked)
+        part()
     except InputError as error:
         _leave(2, f"error: {error}")
+    except Stopped as stopped:
+        part()
+        _leave(stopped.status, str(stopped))
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        lost(f"another process is gone ({' '.join(str(error).split())[:200]})")
     except OSError as error:
         _leave(1, f"error: {error.strerror or error}: {error.filename or ''}; free or fix it and run the same command")
     except KeyboardInterrupt:

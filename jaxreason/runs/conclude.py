@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxreason.evaluation.report import before_after, plot_training, side_by_side
+from jaxreason.hosts import writes
 from jaxreason.runs.folder import RunFolder, write_json
 
 Evaluations = dict[str, dict[str, Any]]
@@ -30,9 +31,10 @@ def conclude(
         "wall_seconds": seconds,
         "tokens": sum(row["tokens"] for row in history),
     }
-    plot_training(history, folder.path / "training.png", title=title)
-    write_json(folder.path / "after.json", after)
-    write_json(folder.path / "summary.json", summary)
+    if writes():
+        plot_training(history, folder.path / "training.png", title=title)
+        write_json(folder.path / "after.json", after)
+        write_json(folder.path / "summary.json", summary)
     main = next(iter(before))
     console.print(side_by_side(before[main]["samples"], after[main]["samples"], SHOWN))
     console.print(before_after(before, after))

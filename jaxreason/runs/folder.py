@@ -15,9 +15,11 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from jaxreason.errors import InputError
+from jaxreason.hosts import once, writes
 
-EXTENDABLE = {"steps", "token_budget", "data", "out", "export"}
-"""Settings that may differ when a run goes on: how far it goes and where its files are, but no number in it."""
+EXTENDABLE = {"steps", "token_budget", "data", "out", "export", "mesh", "hosts", "profile"}
+"""Settings that may differ when a run goes on: how far it goes, where its files and its arrays are, but no number in
+it beyond the rounding of another order of additions."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,8 +61,13 @@ def _finite(value: Any) -> Any:
 class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any]):
         """Opens `path` for `config`; refused are a folder made with another config (but see `EXTENDABLE`) and one that
-        holds something else."""
-        self.path, self.config, made_with = path, config, path / "config.json"
+        holds something else. Of several hosts one writes, and tells the others what it reads."""
+        self.path, self.config = path, config
+        once(self._open)
+        self._events: SummaryWriter | None = None
+
+    def _open(self) -> None:
+        path, config, made_with = self.path, self.config, self.path / "config.json"
         try:
             path.mkdir(parents=True, exist_ok=True)
             foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
@@ -75,11 +82,13 @@ class RunFolder:
             raise InputError(f"{path} holds a run with {differences}: choose another --out or the same settings")
         if not made_with.exists():
             write_json(made_with, config)
-        self._events: SummaryWriter | None = None
 
     def resume(self, step: int) -> None:
         """Drops what was logged after `step`, the step of the checkpoint that training goes on from; refuses to have
         trained for longer than the config asks."""
+        once(lambda: self._resume(step))
+
+    def _resume(self, step: int) -> None:
         if step > self.config.get("steps", step):
             raise InputError(
                 f"{self.path} is at step {step} already, beyond --steps {self.config['steps']}: "
@@ -100,6 +109,8 @@ class RunFolder:
                 self._events.add_scalar(name, value, metrics["step"])
 
     def append(self, name: str, rows: Sequence[dict]) -> None:
+        if not writes():
+            return
         try:
             with open(self.path / name, "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(_finite(row)) + "\n" for row in rows)
@@ -107,14 +118,15 @@ class RunFolder:
             raise _unwritable(self.path / name, error) from error
 
     def metrics(self) -> list[dict[str, float | int]]:
-        return read_rows(self.path / "metrics.jsonl")
+        return once(lambda: read_rows(self.path / "metrics.jsonl"))
 
     def remember(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value in file `name`, computed and written once."""
         file = self.path / name
-        if not file.exists():
-            write_json(file, compute())
-        return _read_json(file)
+        if not once(file.exists):
+            value = compute()
+            once(lambda: write_json(file, value))
+        return once(lambda: _read_json(file))
 
     def close(self) -> None:
         if self._events is not None:

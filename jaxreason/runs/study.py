@@ -16,6 +16,8 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from jaxreason.evaluation import Evaluation, evaluate
+from jaxreason.hosts import writes
+from jaxreason.mesh import chosen_mesh, fetched, on_rows
 from jaxreason.models import Transformer, fuse, load_model, save_folder, unfuse
 from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, save_lora
 from jaxreason.rewards import Reward
@@ -27,7 +29,9 @@ from jaxreason.runs.train import Advance, train
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import Problem, load_task, messages
 from jaxreason.text import Document, Tokenizer, answered, encode_answer, encode_prompt
-from jaxreason.training import EVALUATION, init_state, make_optimizer, supervised_update
+from jaxreason.training import EVALUATION, TrainState, make_optimizer, supervised_update
+from jaxreason.training.sharding import ADAPTERS, check_mesh, keep, model_rules, place, placed_state
+from jaxreason.training.steps import Metrics
 from jaxreason.types import Params
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -37,6 +41,8 @@ LIMITS |= {"temperature": (0, 1e3), "learning_rate": (1e-12, 1), "max_grad_norm"
 REAL = {"task": "gsm8k", "max_tokens": 160, "temperature": 0.7, "learning_rate": 2e-5, "eval_problems": 100}
 SMOKE = {"steps": 2, "max_tokens": 16, "eval_problems": 4}
 SETS = ("held-out", "new_stories")
+BATCHES = ("prompts_per_step", "pairs_per_step", "rows")
+"""Flags with the size of what lies over a mesh."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Tuning:
     lora_rank: int = 0  # train adapters of this rank and nothing else; 0: train everything
     lora_alpha: float = 0.0  # what the adapters' outputs are multiplied with, times the rank; 0: twice the rank
     dtype: str = "float32"  # of activations and matmuls; parameters stay float32
+    mesh: str = ""  # devices over data,fsdp,tensor, as 1,4,2; empty: all there are over fsdp
+    hosts: str = ""  # several processes: auto (TPU pods, SLURM), or HOST:PORT,COUNT,NUMBER of each
     remat: bool = False  # recompute activations instead of keeping them; XLA for CPUs undoes it
 
     max_tokens: int = 72  # longest completion
@@ -66,6 +74,7 @@ class Tuning:
     eval_problems: int = 500  # held-out problems before and after, of each held-out set
     eval_samples: int = 1  # completions for each of them
     save_every: int = 20  # steps between checkpoints
+    profile: str = ""  # steps to trace to OUT/profile, as 3 or 3-5
     export: bool = False  # write the tuned model to OUT/model, and adapters to OUT/adapters
 
 
@@ -86,20 +95,26 @@ class Study:
         self.sampling, self.rows = sampling or Sampling(cfg.temperature), rows
         self.graders: dict[str, Reward] = {}
         """Of evaluations, beside the strict and the lenient one."""
-        self.cfg, self.name, self.console = cfg, name, Console(highlight=False)
+        self.cfg, self.name, self.console = cfg, name, Console(highlight=False, quiet=not writes())
         self.console.print(f"loading {cfg.model} and {cfg.task}")
         self.config, params, self.tokenizer = load_model(cfg.model)
         self.task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
         self.held_out = {key: self.task.held_out[key][: cfg.eval_problems] for key in SETS if key in self.task.held_out}
-        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES), cfg.remat)
+        self.mesh, self.rules = chosen_mesh(cfg.mesh), model_rules(self.config)
+        for name in BATCHES:
+            if self.mesh and hasattr(cfg, name):
+                check_mesh(self.mesh, self.config, name, getattr(cfg, name))
+        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES), cfg.remat, self.mesh)
         self.policy = self.asked(self.model)
         check_prompts(
             self.policy, chain(self.task.train, *self.held_out.values()), max_tokens=cfg.max_tokens, config=self.config
         )
-        self.base, self.lora = fuse(params), None
+        joined = params if self.mesh and self.mesh.shape["tensor"] > 1 else fuse(params)
+        self.base, self.lora = place(joined, self.mesh, self.rules), None
         if cfg.lora_rank:
-            alpha = cfg.lora_alpha or 2.0 * cfg.lora_rank
+            alpha, self.rules = cfg.lora_alpha or 2.0 * cfg.lora_rank, ADAPTERS
             self.lora = init_lora(jax.random.key(cfg.seed), params, rank=cfg.lora_rank, alpha=alpha)
+            self.lora = self.lora._replace(adapters=place(self.lora.adapters, self.mesh, ADAPTERS))
         self.frozen = self.lora and adaptable(self.base, self.lora)
         self.optimizer = make_optimizer(
             cfg.learning_rate, warmup_updates=cfg.warmup_updates, max_norm=cfg.max_grad_norm
@@ -152,10 +167,15 @@ class Study:
         return samples
 
     def updates(self, loss: Callable, *given: Any, micro_batches: int = 1) -> Callable:
-        """The jitted `supervised_update` on `loss(params, batch, *given)`; donates the state."""
+        """The jitted `supervised_update` on `loss(params, batch, *given)`, on the study's mesh; donates the state."""
         update = partial(supervised_update, loss=loss, optimizer=self.optimizer, micro_batches=micro_batches)
-        update = jax.jit(update, donate_argnums=0)
-        return lambda state, batch: update(state, batch, *given, frozen=self.frozen)
+
+        def kept(state: TrainState, batch: Any, *given: Any, frozen: Params) -> tuple[TrainState, Metrics]:
+            state, metrics = update(state, batch, *given, frozen=frozen)
+            return keep(state, self.mesh, self.rules), metrics
+
+        jitted = jax.jit(kept, donate_argnums=0)
+        return lambda state, batch: jitted(state, on_rows(batch, self.mesh), *given, frozen=self.frozen)
 
     def reference(self) -> Params:
         """The model before tuning; a copy, where training takes over the original."""
@@ -173,8 +193,9 @@ class Study:
 
     def train(self, params: Params, advance: Advance) -> Params:
         """`params`, which are taken over, after the last step."""
-        cfg, state = self.cfg, init_state(params, self.optimizer, self.cfg.seed)
+        cfg, state = self.cfg, placed_state(params, self.optimizer, self.cfg.seed, self.mesh, self.rules)
         how = {"steps": cfg.steps, "save_every": cfg.save_every, "token_budget": cfg.token_budget}
+        how |= {"profile": cfg.profile}
         return train(state, advance, **how, folder=self.folder, console=self.console, title=self.name).params
 
     def measure(self, params: Params, label: str) -> dict[str, dict[str, Any]]:
@@ -187,10 +208,15 @@ class Study:
         return evaluate(params, problems, key=key, **how)
 
     def export(self, trained: Params) -> None:
-        if self.lora is not None:
+        trained = fetched(trained)
+        merged = self.merged(trained)
+        if self.lora is not None and writes():
             save_lora(self.folder.path / "adapters", Lora(trained, self.lora.scale), base=self.cfg.model)
-        save_folder(self.folder.path / "model", self.merged(trained), self.config, self.tokenizer)
+        if writes():
+            save_folder(self.folder.path / "model", merged, self.config, self.tokenizer)
 
     def merged(self, trained: Params) -> Params:
-        """What was trained as plain parameters."""
-        return trained if self.lora is None else merge(unfuse(self.base, self.config), Lora(trained, self.lora.scale))
+        """What was trained, on the host, as plain parameters."""
+        if self.lora is None:
+            return trained
+        return merge(unfuse(fetched(self.base), self.config), Lora(trained, self.lora.scale))

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
+from jaxreason.errors import Stopped
+from jaxreason.hosts import any_host
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder
+from jaxreason.runs.watch import Health, Notice, Watchdog, traced
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import TrainState
 
@@ -26,28 +29,48 @@ def train(
     console: Console,
     title: str,
     token_budget: int = 0,
+    profile: str = "",
 ) -> TrainState:
     """From the folder's last checkpoint, else from `initial`, to step `steps`; `initial` may be donated.
 
-    With a `token_budget` it ends sooner, after the step in which the sum of `tokens_read` reaches it.
+    With a `token_budget` it ends sooner, after the step in which the sum of `tokens_read` reaches it. SIGTERM on any
+    host saves and ends it, and so does what `Health` finds wrong, without saving; both raise `Stopped`. `profile` are
+    steps to trace (`traced`).
     """
-    with Checkpoints(folder.path / "checkpoints") as checkpoints:
+    checkpoints, notice = Checkpoints(folder.path / "checkpoints"), Notice()
+    with checkpoints, notice, Watchdog(title) as watchdog:
         state = checkpoints.restore_or(initial)
         folder.resume(int(state.step))
         read = sum(row["tokens_read"] for row in folder.metrics()) if token_budget else 0
         todo = advance(state) if not token_budget or read < token_budget else ()
         how = {"done": int(state.step), "total": steps, "title": title, "every": save_every}
+        todo, health = traced(todo, profile, int(state.step), folder.path / "profile"), Health()
         for state, metrics, *samples in show_progress(todo, console, **how):
             metrics = {"step": int(state.step), **{name: _plain(value) for name, value in metrics.items()}}
             folder.log(metrics, *samples)
+            watchdog.fed()
+            if wrong := health(metrics):
+                raise Stopped(f"step {metrics['step']}: {wrong}; {_kept(checkpoints)}", status=1)
             read += metrics["tokens_read"] if token_budget else 0
             last = metrics["step"] == steps or bool(token_budget and read >= token_budget)
-            if metrics["step"] % save_every == 0 or last or SCORE in metrics:
+            told = any_host(notice.given)
+            due = metrics["step"] % save_every == 0 and not health.falling
+            if due or last or told or SCORE in metrics:
                 checkpoints.save(state, score=metrics.get(SCORE))
             if last:
                 break
+            if told:
+                checkpoints.wait()
+                raise Stopped(f"told to end, saved step {metrics['step']}: run the same command to go on", status=143)
     folder.close()
     return state
+
+
+def _kept(checkpoints: Checkpoints) -> str:
+    """Of a run that broke."""
+    steps = checkpoints.steps()
+    kept = f"the last good checkpoint is {checkpoints.folder / str(steps[-1])}" if steps else "nothing was saved before"
+    return f"{kept}: lower --learning-rate or raise --kl-weight, in another --out"
 
 
 def _plain(value) -> float | int:

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxreason.errors import InputError
@@ -13,8 +15,14 @@ _POLICIES = ocp.training.preservation_policies
 
 
 def _bare(state: TrainState) -> TrainState:
-    """With the key as plain numbers: orbax restores no typed keys."""
-    return state._replace(key=jax.random.key_data(state.key))
+    """With counters and key as plain numbers: orbax restores no typed keys, and of several hosts all have these."""
+    key = np.array(jax.random.key_data(state.key))  # copies: the next update takes over the buffers
+    return state._replace(step=np.array(state.step), position=np.array(state.position), key=key)
+
+
+def _shape(x: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct | np.ndarray:
+    """What orbax needs to know of an array to restore it; of a host array, that it is one."""
+    return x if isinstance(x, np.ndarray) else ocp.arrays.to_shape_dtype_struct(x)
 
 
 def _cause(error: BaseException) -> str:
@@ -73,13 +81,14 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The checkpoint of `step`, in the shapes and on the devices of `like`."""
         try:
-            state = self._orbax.load(step, jax.tree.map(ocp.arrays.to_shape_dtype_struct, _bare(like)))
+            state = self._orbax.load(step, jax.tree.map(_shape, _bare(like)))
         except Exception as error:  # orbax and tensorstore raise many kinds for one cause: the files are not whole
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read ({_cause(error)}); delete that folder to go on "
                 f"from an earlier one (complete: {self.steps()})"
             ) from error
-        return state._replace(key=jax.random.wrap_key_data(state.key))
+        counters = {"step": jnp.asarray(state.step), "position": jnp.asarray(state.position)}
+        return state._replace(**counters, key=jax.random.wrap_key_data(jnp.asarray(state.key)))
 
     def wait(self) -> None:
         """Until everything is on disk."""

@@ -6,17 +6,20 @@ path, so that gradients and an optimiser's moments lie where their parameters do
 """
 
 import re
-from math import prod
+from functools import partial
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxreason.errors import InputError
-from jaxreason.mesh import AXES, ROWS, laid, nearest_sizes
+from jaxreason.mesh import AXES, laid, nearest_sizes, rows_over
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
+from jaxreason.training.state import TrainState, init_state
+from jaxreason.types import Params
 
 Rules = dict[str, P]
 """Regular expression that a path ends with -> where such a parameter lies. What has no axes lies everywhere."""
@@ -78,17 +81,33 @@ def keep(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, shardings(tree, mesh, rules))
 
 
-def check_mesh(mesh: Mesh, cfg: ModelConfig, prompts: int | None = None) -> None:
-    """Refuses a mesh that cuts what cannot be cut: heads, widths, the vocabulary, a batch of so many prompts."""
+def placed_state(
+    params: Params, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh | None, rules: Rules
+) -> TrainState:
+    """`init_state` of parameters that are placed."""
+    if mesh is None:
+        return init_state(params, optimizer, seed)
+    where = shardings(jax.eval_shape(partial(init_state, optimizer=optimizer, seed=seed), params), mesh, rules)
+    rest = init_state({}, optimizer, seed)._replace(opt_state=None)
+    opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(params)
+    return jax.tree.map(laid, rest, where._replace(params={}, opt_state=None))._replace(
+        params=params, opt_state=opt_state
+    )
+
+
+def check_mesh(mesh: Mesh, cfg: ModelConfig, name: str, batch: int) -> None:
+    """Refuses a mesh that cuts what cannot be cut: heads, widths, the vocabulary, or the batch that a flag sets."""
     sizes = tuple(mesh.shape[axis] for axis in AXES)
     wrong = _uncut(cfg, sizes)
     if wrong:
-        raise InputError(f"mesh {_text(sizes)}: {wrong}{_instead(cfg, sizes, prompts)}")
-    rows = prod(mesh.shape[axis] for axis in ROWS)
-    if prompts is not None and prompts % rows:
-        more = -(-prompts // rows) * rows
+        nearest = nearest_sizes(sizes, mesh.size, lambda each: not _uncut(cfg, each))
+        instead = f"give --mesh {_text(nearest)}" if nearest else f"no mesh of {mesh.size} devices does"
+        raise InputError(f"--mesh {_text(sizes)}: {wrong}; {instead}")
+    over = rows_over(mesh)
+    if batch % over:
+        flag, more = f"--{name.replace('_', '-')}", -(-batch // over) * over
         raise InputError(
-            f"{prompts} prompts a step do not divide over data x fsdp = {rows} of mesh {_text(sizes)}: give {more}"
+            f"{flag} {batch} does not divide over data x fsdp = {over} of mesh {_text(sizes)}: give {more}"
         )
 
 
@@ -99,17 +118,6 @@ def _uncut(cfg: ModelConfig, sizes: tuple[int, ...]) -> str:
     cut |= {"vocabulary": (cfg.vocab, "tensor", tensor), "width": (cfg.width, "fsdp", fsdp)}
     bad = (f"{axis} = {n} does not divide the {name}, {size}" for name, (size, axis, n) in cut.items() if size % n)
     return next(bad, "")
-
-
-def _instead(cfg: ModelConfig, sizes: tuple[int, ...], prompts: int | None) -> str:
-    """The nearest mesh that does."""
-
-    def works(each: tuple[int, ...]) -> bool:
-        return not _uncut(cfg, each) and (prompts is None or prompts % (each[0] * each[1]) == 0)
-
-    count = prod(sizes)
-    nearest = nearest_sizes(sizes, count, works)
-    return f"; give {_text(nearest)}" if nearest else f"; no mesh of {count} devices does"
 
 
 def _text(sizes: tuple[int, ...]) -> str:

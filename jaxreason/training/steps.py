@@ -70,7 +70,8 @@ def optimise(
         maxima = jax.tree.map(jnp.maximum, carry[1].maxima, statistics.maxima)
         return (sums[0], Statistics(sums[1], maxima)), None
 
-    micro = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), batch)
+    # Every part takes prompts from all over the batch: what lies over devices stays where it is.
+    micro = jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch)
     shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], micro))
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     (grads, statistics), _ = jax.lax.scan(accumulate, nothing, micro, unroll=micro_batches == 1)
