@@ -4,19 +4,23 @@ from dataclasses import replace
 from functools import cache, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxreason.mesh import make_mesh, on_rows
+from jaxreason.errors import InputError
+from jaxreason.mesh import chosen_mesh, make_mesh, on_rows
+from jaxreason.models.fuse import fuse
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, row_keys
+from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.parts import updater
-from jaxreason.training.sharding import model_rules, place
-from jaxreason.training.state import init_state
+from jaxreason.training.sharding import check_mesh, model_rules, place, placed_state, shardings
+from jaxreason.training.state import TrainState, init_state, make_optimizer
 from jaxreason.training.steps import grpo_update, prepare
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
@@ -121,3 +125,59 @@ def test_pmap_and_shard_map_take_the_same_functions(name):
     moved, ours = mapped(update, 1, P())(start, batch)
     assert_close(moved.params, state.params)
     np.testing.assert_allclose(ours["grad_norm"], metrics["grad_norm"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((1, 1, 4), "--mesh 1,1,4: tensor = 4 does not divide the key heads, 2; give --mesh 1,2,2"),
+        ((1, 4, 1), "--prompts-per-step 6 does not divide over data x fsdp = 4 of mesh 1,4,1: give 8"),
+        ((4, 1, 1), "--prompts-per-step 6 does not divide over data x fsdp = 4 of mesh 4,1,1: give 8"),
+    ],
+)
+def test_a_mesh_that_does_not_divide_is_refused_with_the_nearest_that_does(sizes, message):
+    with pytest.raises(InputError) as refused:
+        check_mesh(make_mesh(sizes, jax.devices()[:4]), TINY["llama"], "prompts_per_step", 6)
+    assert str(refused.value) == message
+
+
+def test_a_mesh_fills_its_devices():
+    with pytest.raises(InputError, match=r"mesh 2,3,1 does not fill 8 devices: give 2,4,1 \(data, fsdp, tensor\)"):
+        make_mesh((2, 3, 1))
+    with pytest.raises(InputError, match="--mesh '2x4' is not three numbers: give data,fsdp,tensor, as 1,8,1"):
+        chosen_mesh("2x4")
+
+
+def test_every_parameter_has_one_rule_and_every_rule_a_parameter():
+    mesh, rules = make_mesh((2, 2, 2)), model_rules(TINY["llama3"])
+    params = tiny_params(TINY["llama3"], 0)
+    with pytest.raises(ValueError, match=r"rule 'lm_head\\\\.weight' matches no parameter"):
+        shardings({name: x for name, x in params.items() if name != "lm_head"}, mesh, rules)
+    with pytest.raises(ValueError, match=r"parameter model\.extra\.weight matches 0 rules"):
+        shardings({"model": params["model"] | {"extra": {"weight": np.ones(3)}}}, mesh, rules)
+    with pytest.raises(ValueError, match=r"gate_up_proj\.weight joins matrices that `tensor` cuts apart"):
+        shardings(fuse(params), mesh, rules)
+    assert jax.tree.structure(shardings(fuse(params), make_mesh((2, 4, 1)), rules)) == jax.tree.structure(fuse(params))
+
+
+def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
+    cfg, rules = FAMILIES["qwen2"], model_rules(FAMILIES["qwen2"])
+    params, optimizer = tiny_params(cfg, 3), make_optimizer(1e-3)
+    devices = {8: (2, 2, 2), 4: (1, 4, 1), 2: (2, 1, 1), 1: (1, 1, 1)}
+
+    def fresh(count: int, params=params) -> TrainState:
+        mesh = make_mesh(devices[count], jax.devices()[:count])
+        return placed_state(place(params, mesh, rules), optimizer, 7, mesh, rules)
+
+    for written, read in [(8, 1), (8, 2), (8, 4), (1, 8), (4, 8)]:
+        saved = fresh(written)._replace(step=jnp.int32(3))
+        with Checkpoints(tmp_path / f"{written} to {read}") as checkpoints:
+            checkpoints.save(saved)
+        like = fresh(read, jax.tree.map(jnp.zeros_like, params))
+        with Checkpoints(tmp_path / f"{written} to {read}") as checkpoints:
+            restored = checkpoints.restore_or(like)
+        assert len(jax.tree.leaves(restored.params)[0].sharding.device_set) == read
+        for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(saved), strict=True):
+            if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
+                ours, theirs = jax.random.key_data(ours), jax.random.key_data(theirs)
+            np.testing.assert_array_equal(ours, theirs)
