@@ -79,9 +79,8 @@ def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
     for file in (tmp_path / "2" / "state").rglob("d/*"):
         file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     command = [sys.executable, "-c", RESTORE, str(tmp_path)]
-    message, step = (
-        subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip().splitlines()
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    message, step = done.stdout.strip().splitlines()
     assert re.fullmatch(
         r"checkpoint .*/2 cannot be read .*; delete that folder to go on from an earlier one .*", message
     )
