@@ -19,11 +19,13 @@ import jax
 from dpo import counted, write_pairs
 
 from jaxreason.evaluation import mean_with_se, plot_training
+from jaxreason.mesh import fetched, over_rows
 from jaxreason.models import Transformer, overlay, rewards_of, save_folder, with_reward_head
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets, write_json
 from jaxreason.tasks import Problem
 from jaxreason.text import Pair, read_pairs
 from jaxreason.training import pair_steps, reward_loss, score_pairs
+from jaxreason.training.sharding import ADAPTERS, REWARD_HEAD, model_rules, place
 from jaxreason.types import Params
 
 
@@ -54,7 +56,9 @@ def run(cfg: Config) -> dict:
     unseen = verified(cfg, study, study.task.test[: cfg.eval_problems], folder.path / "held_out_pairs.jsonl")
     head, config = with_reward_head(jax.random.key(cfg.seed), study.base, study.config)
     initial = head if study.lora is None else study.lora.adapters | {"score": head["score"]}
-    model = Transformer(config, study.model.dtype)
+    study.rules = model_rules(config) if study.lora is None else ADAPTERS | REWARD_HEAD
+    initial = place(initial, study.mesh, study.rules)
+    model = Transformer(config, study.model.dtype, mesh=study.mesh)
     measure = partial(ranked_right, model=model, pairs=unseen, pairs_per_step=cfg.pairs_per_step)
     before = folder.remember("before.json", lambda: measure(overlay(study.frozen, initial)))
     update = study.updates(partial(reward_loss, model=model))
@@ -62,7 +66,7 @@ def run(cfg: Config) -> dict:
     advance = partial(pair_steps, pairs=pairs, update=update, **sizes)
     trained = study.train(initial, advance)
     after = measure(overlay(study.frozen, trained))
-    params = study.merged(trained) | {"score": trained["score"]}
+    params = study.merged(fetched(trained)) | {"score": fetched(trained["score"])}
     save_folder(folder.path / "model", {name: params[name] for name in ("model", "score")}, config, study.tokenizer)
     history = folder.metrics()
     plot_training(history, folder.path / "training.png", title=f"reward model: {cfg.model} on {cfg.task}")
@@ -86,7 +90,7 @@ def verified(cfg: Config, study: Study, problems: Sequence[Problem], file: Path)
 
 def ranked_right(params: Params, *, model: Transformer, pairs: list[Pair], pairs_per_step: int) -> dict[str, float]:
     """How often the chosen side of a pair has the higher reward."""
-    score = jax.jit(lambda params, completions: rewards_of(params, *completions[:3], model=model))
+    score = over_rows(lambda params, completions: rewards_of(params, *completions[:3], model=model), model.mesh)
     rewards = score_pairs(params, pairs, pairs_per_step=pairs_per_step, score=score)
     accuracy, error = mean_with_se((rewards[:, :1] > rewards[:, 1:]).astype(float))
     return {"accuracy": accuracy, "se": error, "n": len(pairs), "margin": float((rewards[:, 0] - rewards[:, 1]).mean())}

@@ -122,11 +122,12 @@ def pair_steps(
 def score_pairs(
     params: Params, pairs: Sequence[Pair], *, pairs_per_step: int, score: Callable[[Params, Rollouts], Array]
 ) -> Float[np.ndarray, "N 2"]:
-    """`score`, the jitted `completion_logps`, of both sides of every pair, some at a time."""
-    parts = [
-        np.asarray(score(params, given_pairs(pairs[i : i + pairs_per_step]).completions))
-        for i in range(0, len(pairs), pairs_per_step)
-    ]
+    """`score`, the jitted `completion_logps`, of both sides of every pair, as many at a time as in a step."""
+    parts = []
+    for i in range(0, len(pairs), pairs_per_step):
+        some = list(pairs[i : i + pairs_per_step])
+        filled = some + some[-1:] * (pairs_per_step - len(some))  # a batch of one size can lie over a mesh
+        parts.append(np.asarray(score(params, given_pairs(filled).completions))[: len(some)])
     return np.concatenate(parts)
 
 

@@ -26,6 +26,7 @@ Rules = dict[str, P]
 
 ADAPTERS: Rules = {r"\.lora_[AB]\.weight": P()}
 """Low-rank adapters are small."""
+REWARD_HEAD: Rules = {r"score\.weight": P()}
 
 
 def model_rules(cfg: ModelConfig) -> Rules:
@@ -39,7 +40,7 @@ def model_rules(cfg: ModelConfig) -> Rules:
     if cfg.qkv_bias:
         rules[r"\.(q|k|v|qkv)_proj\.bias"] = P("tensor")
     if cfg.reward:
-        rules[r"score\.weight"] = P()
+        rules |= REWARD_HEAD
     elif not cfg.tied:
         rules[r"lm_head\.weight"] = P("tensor", "fsdp")
     return rules
