@@ -24,7 +24,7 @@ from jaxreason.models import ModelConfig, Transformer, fuse, load_model
 from jaxreason.objectives import GRPO
 from jaxreason.runs import check_limits, interleave, main, presets
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, row_keys
-from jaxreason.training import Batch, init_state, make_optimizer, prepare, updater
+from jaxreason.training import Batch, Updater, init_state, make_optimizer, prepare
 from jaxreason.types import Prompts, Rollouts
 
 LIMITS = dict.fromkeys(("prompts", "tokens", "rounds", "largest_group", "longest_prompt"), (1, inf)) | {
@@ -92,7 +92,7 @@ def timed(work: str, x: int, contenders: dict[str, Callable], rounds: int, conso
 
 def updates(cfg: Config, config: ModelConfig, params, groups: int) -> dict[str, Callable]:
     model, optimizer, rng = Transformer(config), make_optimizer(1e-6), np.random.default_rng(0)
-    update = updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=cfg.memory * 1e9)
+    update = Updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=cfg.memory * 1e9)
     prompts, length = random_prompts(rng, cfg.prompts, 128, config), max(1, cfg.tokens // groups)
     shape = cfg.prompts, groups, length
     tokens, logps = rng.integers(0, config.vocab, shape, np.int32), np.full(shape, -1.0, np.float32)

@@ -18,13 +18,13 @@ from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompt
 from jaxreason.tasks import load_task
 from jaxreason.text import Document, Tokenizer, place
 from jaxreason.training import (
+    Updater,
     batch_of,
     init_state,
     make_optimizer,
     prepare,
     supervised_update,
     text_loss,
-    updater,
 )
 
 
@@ -128,7 +128,7 @@ def our_grpo_step(
     config, params, _ = load_folder(folder)
     model, optimizer = Transformer(config), make_optimizer(1e-6)
     sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=tokens, stop_ids=())
-    update = updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
+    update = Updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
     prompts, states = pad_prompts(ids), [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:

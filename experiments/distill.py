@@ -27,6 +27,7 @@ from jaxreason.objectives import GRPO
 from jaxreason.objectives.divergence import forward_kl, jensen_shannon, reverse_kl
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets
 from jaxreason.training import (
+    Updater,
     in_turn,
     on_policy_steps,
     own_words,
@@ -34,7 +35,6 @@ from jaxreason.training import (
     teacher_loss,
     text_loss,
     text_steps,
-    updater,
 )
 
 DIVERGENCES = {"forward": forward_kl, "reverse": reverse_kl, "jensen-shannon": jensen_shannon}
@@ -115,7 +115,7 @@ def on_policy(cfg: Config, study: Study) -> Callable:
     """The teacher's opinion of each token that the student writes."""
     model, teacher = load_teacher(cfg, study)
     score = partial(jax.jit(partial(score_completions, model=model, temperature=cfg.temperature)), teacher)
-    update = updater(
+    update = Updater(
         model=study.model,
         algorithm=GRPO,
         optimizer=study.optimizer,

@@ -24,7 +24,7 @@ from jaxreason.rewards.internal import Majority, agreement
 from jaxreason.runs import Study, Tuning, choose, main, presets
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import set_aside
-from jaxreason.training import Replay, StepResult, TrainState, grpo_steps, updater
+from jaxreason.training import Replay, StepResult, TrainState, Updater, grpo_steps
 
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates", "tries"), (1, inf))
@@ -78,7 +78,7 @@ def run(cfg: Config) -> dict:
 
     # What is compiled beside the sampler: the update, and scores of rollouts by the policy and by the initial model
     # where they are looked at.
-    update = updater(
+    update = Updater(
         model=study.model,
         algorithm=algorithm,
         optimizer=study.optimizer,

@@ -4,7 +4,7 @@ from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.collect import Replay
 from jaxreason.training.distill import on_policy_steps, own_words, stored_loss, teacher_loss
 from jaxreason.training.loop import EVALUATION, StepResult, grpo_steps
-from jaxreason.training.parts import updater
+from jaxreason.training.parts import Updater
 from jaxreason.training.preference import (
     completion_logps,
     given_pairs,
@@ -26,6 +26,7 @@ __all__ = [
     "Replay",
     "StepResult",
     "TrainState",
+    "Updater",
     "batch_of",
     "completion_logps",
     "given_pairs",
@@ -48,6 +49,5 @@ __all__ = [
     "teacher_loss",
     "text_loss",
     "text_steps",
-    "updater",
     "verified_pairs",
 ]

@@ -5,7 +5,7 @@ to leave out prompts that move nothing, to put completions of similar length tog
 have their activations in memory at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -32,33 +32,55 @@ SHORTEST = 32
 """Tokens below which parts are not cut any shorter: each length is compiled once."""
 
 
-def updater(
-    *,
-    model: Transformer,
-    algorithm: Algorithm,
-    optimizer: optax.GradientTransformation,
-    temperature: float = 1.0,
-    memory: float = 1e9,
-    frozen: Params = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`grpo_update` with at most about `memory` bytes of activations; donates the state.
+class Updater:
+    """`Updater(...)(state, batch)` is `grpo_update` with at most about `memory` bytes of activations; it takes over the
+    state.
 
     The completions of a group that does not fit go through in pieces, their prompt once. Prompts whose completions all
     weigh nothing (equal rewards, no KL or entropy term) are left out, also of the means over tokens among the metrics.
-    `frozen` as in `grpo_update`. On the model's mesh, `memory` is each device's.
+    `frozen` as in `grpo_update`. On the model's mesh, `memory` is each device's. `nothing`, `add` and `finish` are what
+    is compiled.
     """
-    how = {"model": model, "algorithm": algorithm, "temperature": temperature}
-    mesh, rules = model.mesh, model_rules(model.cfg) if frozen is None else ADAPTERS
 
-    @partial(jax.jit, donate_argnums=1, static_argnames="pieces")
-    def add(params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
+    def __init__(
+        self,
+        *,
+        model: Transformer,
+        algorithm: Algorithm,
+        optimizer: optax.GradientTransformation,
+        temperature: float = 1.0,
+        memory: float = 1e9,
+        frozen: Params = None,
+    ):
+        self.model, self.algorithm, self.optimizer = model, algorithm, optimizer
+        self.memory, self.frozen = memory, frozen
+        self.how = {"model": model, "algorithm": algorithm, "temperature": temperature}
+        self.rules = model_rules(model.cfg) if frozen is None else ADAPTERS
+        self.nothing = jax.jit(self._nothing)
+        self.add = jax.jit(self._add, donate_argnums=1, static_argnames="pieces")
+        self.finish = jax.jit(self._finish, donate_argnums=0)
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        sums = None
+        for part, pieces in cut(batch, self.model, self.memory, whole=self.algorithm.every_token):
+            part = on_rows(part, self.model.mesh)
+            sums = self.nothing(state.params, part, self.frozen) if sums is None else sums
+            sums = self.add(state.params, sums, part, self.frozen, pieces=pieces)
+        return self.finish(state, sums)
+
+    def _nothing(self, params: Params, part: Batch, frozen: Params) -> tuple[Params, Statistics]:
+        _, statistics = jax.eval_shape(partial(grpo_loss, **self.how), overlay(frozen, params), part)
+        grads, sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, statistics))
+        return self._kept(grads), sums
+
+    def _add(self, params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
         """Adds the part's gradient: one pass over its prompts, forward and backward, for any number of pieces."""
 
         def prompts_read(params: Params) -> Read:
-            return read_prompts(overlay(frozen, params), part.rollouts.prompts, model=model)
+            return read_prompts(overlay(frozen, params), part.rollouts.prompts, model=self.model)
 
         def loss(params: Params, read: Read, members: Batch) -> tuple[Float[Array, ""], Statistics]:
-            return loss_after(overlay(frozen, params), read, members, **how)
+            return loss_after(overlay(frozen, params), read, members, **self.how)
 
         read, back = jax.vjp(prompts_read, params)
 
@@ -69,28 +91,14 @@ def updater(
 
         start = (sums[0], jax.tree.map(jnp.zeros_like, read)), sums[1]
         ((grads, of_read), statistics), _ = jax.lax.scan(piece, start, split(part, pieces), unroll=pieces == 1)
-        return keep(jax.tree.map(jnp.add, grads, *back(of_read)), mesh, rules), statistics
+        return self._kept(jax.tree.map(jnp.add, grads, *back(of_read))), statistics
 
-    @partial(jax.jit, donate_argnums=0)
-    def finish(state: TrainState, sums: tuple[Params, Statistics]) -> tuple[TrainState, Metrics]:
-        state, norm = descend(state, sums[0], optimizer)
-        return keep(state, mesh, rules), grpo_metrics(state, sums[1], norm)
+    def _finish(self, state: TrainState, sums: tuple[Params, Statistics]) -> tuple[TrainState, Metrics]:
+        state, norm = descend(state, sums[0], self.optimizer)
+        return self._kept(state), grpo_metrics(state, sums[1], norm)
 
-    @jax.jit
-    def nothing(params: Params, part: Batch, frozen: Params) -> tuple[Params, Statistics]:
-        _, statistics = jax.eval_shape(partial(grpo_loss, **how), overlay(frozen, params), part)
-        grads, sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, statistics))
-        return keep(grads, mesh, rules), sums
-
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        sums = None
-        for part, pieces in cut(batch, model, memory, whole=algorithm.every_token):
-            part = on_rows(part, mesh)
-            sums = nothing(state.params, part, frozen) if sums is None else sums
-            sums = add(state.params, sums, part, frozen, pieces=pieces)
-        return finish(state, sums)
-
-    return update
+    def _kept(self, tree: Any) -> Any:
+        return keep(tree, self.model.mesh, self.rules)
 
 
 def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iterator[tuple[Batch, int]]:
@@ -109,15 +117,21 @@ def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iter
     for length, same in groupby(order, key=room.__getitem__):
         left = list(same)
         while left:
-            needed = partial(activation_bytes, model.cfg, model.dtype, length=length, prompt=bucket(prompt[left[-1]]))
-            together = next((g for g in range(G, 1, -1) if G % g == 0 and needed(groups=g) <= memory), 1)
-            most = max(1, int(memory // needed(groups=G)))
-            size = 1 << min(most, max(1, len(moves) // over)).bit_length() - 1
+            longest_prompt = bucket(prompt[left[-1]])
+            size, together = at_once(model, memory, len(moves), G, length, longest_prompt)
             if len(left) <= over * (size // 2):  # two sizes are compiled for each length
                 size = max(1, size // 4)
             size *= over
             now, left = left[:size], left[size:]
             yield _part(batch, np.array(now), size, length, bucket(prompt[now[-1]])), G // together
+
+
+def at_once(model: Transformer, memory: float, prompts: int, groups: int, length: int, prompt: int) -> tuple[int, int]:
+    """How many prompts a device takes at a time, a power of two, and how many completions of each."""
+    needed = partial(activation_bytes, model.cfg, model.dtype, length=length, prompt=prompt)
+    together = next((g for g in range(groups, 1, -1) if groups % g == 0 and needed(groups=g) <= memory), 1)
+    most = max(1, int(memory // needed(groups=groups)))
+    return 1 << min(most, max(1, prompts // rows_over(model.mesh))).bit_length() - 1, together
 
 
 def _room(longest: int, whole: int) -> int:

@@ -1,5 +1,5 @@
-"""Parameters of the presets, against the numbers of weights that the models are published with (Gemma 3 from 4B on without
-the 416,866,032 of its vision tower and the projector after it)."""
+"""Parameters of the presets, against the numbers of weights that the models are published with (Gemma 3 from 4B on
+without the 416,866,032 of its vision tower and the projector after it)."""
 
 from math import prod
 

@@ -18,7 +18,7 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, row_keys
 from jaxreason.training.checkpoint import Checkpoints
-from jaxreason.training.parts import updater
+from jaxreason.training.parts import Updater
 from jaxreason.training.sharding import check_mesh, model_rules, place, placed_state, shardings
 from jaxreason.training.state import TrainState, init_state, make_optimizer
 from jaxreason.training.steps import grpo_update, prepare
@@ -82,7 +82,7 @@ def test_every_mesh_computes_what_one_device_does(name):
         given = on_rows((prompts(cfg), rollouts.tokens, rollouts.mask), mesh)
         assert_close(jax.jit(partial(score_completions, model=model))(placed, *given), scores)
 
-        update = updater(model=model, algorithm=GRPO, optimizer=OPTIMIZER, memory=1e5)
+        update = Updater(model=model, algorithm=GRPO, optimizer=OPTIMIZER, memory=1e5)
         start = place(init_state(params, OPTIMIZER, 0), mesh, rules)
         moved, ours = update(start, batch)
         assert_close(moved.params, state.params)

@@ -125,7 +125,7 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     assert sum(int(part.rollouts.mask.sum()) for part, _ in pieces) == used.sum()
     if memory == 1.0:
         assert {(len(part.weights), count) for part, count in pieces} == {(1, G)}
-    update = parts.updater(**settings, memory=memory)
+    update = parts.Updater(**settings, memory=memory)
     cut, cut_metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), batch)
     whole, metrics = jax.jit(partial(grpo_update, **settings))(init_state(PARAMS, optimizer, seed=0), batch)
     assert_trees_close(cut.params, whole.params, rtol=1e-4)

@@ -11,7 +11,7 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
 from jaxreason.sampling import Policy, Sampler, Sampling, TransformerDecoder, decoder
 from jaxreason.tasks import Problem
-from jaxreason.training import grpo_steps, init_state, make_optimizer, updater
+from jaxreason.training import Updater, grpo_steps, init_state, make_optimizer
 from tests.models.families import TINY, tiny_params
 
 _, _, TOKENIZER = load_model("tiny")
@@ -52,7 +52,7 @@ def test_traces_in_fifty_steps(monkeypatch):
         reward=lambda text, problem: len(text) % 2,
         graders={},
         algorithm=GRPO,
-        update=updater(model=Transformer(CFG), algorithm=GRPO, optimizer=optimizer),
+        update=Updater(model=Transformer(CFG), algorithm=GRPO, optimizer=optimizer),
     )
     for result in steps:
         lengths |= {sample["tokens"] for sample in result.samples}
