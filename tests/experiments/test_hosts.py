@@ -13,7 +13,7 @@ import pytest
 from jaxreason.models import load_model
 from tests.experiments.harness import Experiment
 
-FLAGS = ("--smoke", "--prompts-per-step", "8", "--max-tokens", "24", "--learning-rate", "1e-3", "--save-every", "4")
+FLAGS = ("--smoke", "--prompts-per-step", "8", "--max-tokens", "24", "--save-every", "4")
 
 
 def experiment(folder: Path, devices: int, *flags: str) -> Experiment:
