@@ -28,10 +28,16 @@ def chosen_mesh(text: str) -> Mesh | None:
     """The mesh of a flag such as `2,2,2`; empty, all devices over `fsdp`, or None where there is one."""
     if not text:
         return make_mesh((1, jax.device_count(), 1)) if jax.device_count() > 1 else None
+    return mesh_of(text)
+
+
+def mesh_of(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of all devices (or of these) that a flag asks for."""
     try:
-        return make_mesh([int(size) for size in text.split(",")])
+        sizes = [int(size) for size in text.split(",")]
     except ValueError as error:
         raise InputError(f"--mesh {text!r} is not three numbers: give data,fsdp,tensor, as 1,8,1") from error
+    return make_mesh(sizes, devices)
 
 
 def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -85,9 +91,13 @@ def for_sampling(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
     leaves, tree = jax.tree.flatten(params)
     if mesh is None:
         return params if dtype == jnp.float32 else tree.unflatten(_read_as(leaves, dtype, None))
-    specs = (x.sharding.spec if isinstance(x.sharding, NamedSharding) else () for x in leaves)
-    whole = (PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec)) for spec in specs)
-    return tree.unflatten(_read_as(leaves, dtype, tuple(NamedSharding(mesh, spec) for spec in whole)))
+    return tree.unflatten(_read_as(leaves, dtype, tuple(gathered(x, mesh) for x in leaves)))
+
+
+def gathered(x: Any, mesh: Mesh) -> NamedSharding:
+    """Where a parameter that lies on the mesh, or anywhere else, lies for a sampler: no longer cut over `fsdp`."""
+    spec = x.sharding.spec if isinstance(x.sharding, NamedSharding) else ()
+    return NamedSharding(mesh, PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec)))
 
 
 @partial(jax.jit, static_argnums=(1, 2))

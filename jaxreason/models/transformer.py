@@ -183,6 +183,15 @@ class Layers(nn.Module):
         return x, tuple(own)
 
 
+def looked_up(table: Float[Array, "V D"], tokens: Int[Array, "P G T"], mesh: Mesh | None) -> Float[Array, "P G T D"]:
+    """Rows of the embedding. Each device along `fsdp` looks up its columns for all of them, which then change places:
+    neither the table nor its gradient is whole anywhere. (A sampler's table is, and its tokens come one at a time.)"""
+    if mesh is None or tokens.shape[-1] == 1:
+        return spread(table, mesh, "tensor")[tokens]
+    columns = spread(table, mesh, "tensor", "fsdp")[spread(tokens, mesh, "data")]
+    return spread(columns, mesh, "data", None, None, "fsdp")
+
+
 class Model(nn.Module):
     cfg: ModelConfig
     dtype: Any
@@ -192,7 +201,7 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, tokens, *layer_inputs):
         table = Weight((self.cfg.vocab, self.cfg.width), name="embed_tokens").weight
-        x = spread(table, self.mesh, "tensor")[tokens].astype(self.dtype)
+        x = looked_up(table, tokens, self.mesh).astype(self.dtype)
         x = spread(x * jnp.asarray(self.cfg.embed_scale, self.dtype), self.mesh, ROWS)
         x, own = Layers(self.cfg, self.remat, name="layers")(x, *layer_inputs)
         return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name="norm")(x), own

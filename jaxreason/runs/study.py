@@ -67,7 +67,7 @@ class Tuning:
     dtype: str = "float32"  # of activations and matmuls; parameters stay float32
     mesh: str = ""  # devices over data,fsdp,tensor, as 1,4,2; empty: all there are over fsdp
     hosts: str = ""  # several processes: auto (TPU pods, SLURM), or HOST:PORT,COUNT,NUMBER of each
-    remat: bool = False  # recompute activations instead of keeping them; XLA for CPUs undoes it
+    remat: bool = False  # recompute activations instead of keeping them; not on CPUs, whose compiler undoes it
 
     max_tokens: int = 72  # longest completion
     temperature: float = 1.0  # of everything that is sampled; 0: the most probable token
@@ -104,7 +104,8 @@ class Study:
         for name in BATCHES:
             if self.mesh and hasattr(cfg, name):
                 check_mesh(self.mesh, self.config, name, getattr(cfg, name))
-        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES), cfg.remat, self.mesh)
+        remat = cfg.remat and jax.default_backend() != "cpu"
+        self.model = Transformer(self.config, choose("dtype", cfg.dtype, DTYPES), remat, self.mesh)
         self.policy = self.asked(self.model)
         check_prompts(
             self.policy, chain(self.task.train, *self.held_out.values()), max_tokens=cfg.max_tokens, config=self.config

@@ -107,7 +107,7 @@ class Sampler:
             given = _some(prompts, chosen), keys[chosen], np.where(real, most[chosen], 0).astype(np.int32)
             return chosen, real, on_rows(given, self.mesh), rest
 
-        slots = _room(1)
+        slots = room_for(1)
         chosen, real, given, waiting = next_of(np.arange(count), places)
         live, first = self.begin(params, *given, slots=slots)
         book.seat_all(chosen, real)
@@ -125,7 +125,7 @@ class Sampler:
             slot = int(live.state.slot)
             if slot == slots:
                 oldest = int(book.begin[book.alive.any(axis=1)].min())
-                slots = _room(slot - oldest + STEPS // 2)
+                slots = room_for(slot - oldest + STEPS // 2)
                 live = self.resize(live, oldest, slots=slots)
                 book.begin, slot = book.begin - oldest, slot - oldest
             above = (len(book.alive) - batch, 0) if waiting.size else (0, _leave(book.alive.size, over))
@@ -139,7 +139,7 @@ def join_parts(parts: Sequence[tuple[np.ndarray, Rollouts]]) -> Rollouts:
     return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *(part for _, part in parts))
 
 
-def _room(needed: int) -> int:
+def room_for(needed: int) -> int:
     """The smallest of STEPS, 2 STEPS, 4 STEPS, ... slots that holds `needed`."""
     slots = STEPS
     while slots < needed:

@@ -17,7 +17,6 @@ import optax
 from jaxtyping import Array, Float, Shaped
 
 from jaxreason.mesh import on_rows, rows_over
-from jaxreason.models.config import ModelConfig
 from jaxreason.models.lora import overlay
 from jaxreason.models.scoring import Read, read_prompts
 from jaxreason.models.transformer import Transformer
@@ -128,7 +127,7 @@ def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iter
 
 def at_once(model: Transformer, memory: float, prompts: int, groups: int, length: int, prompt: int) -> tuple[int, int]:
     """How many prompts a device takes at a time, a power of two, and how many completions of each."""
-    needed = partial(activation_bytes, model.cfg, model.dtype, length=length, prompt=prompt)
+    needed = partial(activation_bytes, model, length=length, prompt=prompt)
     together = next((g for g in range(groups, 1, -1) if groups % g == 0 and needed(groups=g) <= memory), 1)
     most = max(1, int(memory // needed(groups=groups)))
     return 1 << min(most, max(1, prompts // rows_over(model.mesh))).bit_length() - 1, together
@@ -168,9 +167,11 @@ def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int)
     return Batch(rollouts, advantages, weights * real, reference)
 
 
-def activation_bytes(cfg: ModelConfig, dtype: Any, groups: int, length: int, prompt: int) -> float:
+def activation_bytes(model: Transformer, groups: int, length: int, prompt: int) -> float:
     """What the backward pass of one prompt and its completions keeps, about: per token and layer 10 vectors of the
-    model's width, 5 of the MLP's, 6 of the queries', and 2 attention weights a head for every key."""
-    queries = cfg.heads * cfg.head_width
+    model's width, 5 of the MLP's, 6 of the queries', and 2 attention weights a head for every key. Rematerialised, each
+    layer's input, and all that of one layer."""
+    cfg, queries = model.cfg, model.cfg.heads * model.cfg.head_width
     layer = 10 * cfg.width + 5 * cfg.mlp_width + 6 * queries + 2 * cfg.heads * (length + prompt)
-    return float((groups * length + prompt) * cfg.layers * layer * jnp.dtype(dtype).itemsize)
+    token = cfg.layers * cfg.width + layer if model.remat else cfg.layers * layer
+    return float((groups * length + prompt) * token * jnp.dtype(model.dtype).itemsize)

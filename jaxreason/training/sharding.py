@@ -99,9 +99,9 @@ def placed_state(
 def check_mesh(mesh: Mesh, cfg: ModelConfig, name: str, batch: int) -> None:
     """Refuses a mesh that cuts what cannot be cut: heads, widths, the vocabulary, or the batch that a flag sets."""
     sizes = tuple(mesh.shape[axis] for axis in AXES)
-    wrong = _uncut(cfg, sizes)
+    wrong = uncut(cfg, sizes)
     if wrong:
-        nearest = nearest_sizes(sizes, mesh.size, lambda each: not _uncut(cfg, each))
+        nearest = nearest_sizes(sizes, mesh.size, lambda each: not uncut(cfg, each))
         instead = f"give --mesh {_text(nearest)}" if nearest else f"no mesh of {mesh.size} devices does"
         raise InputError(f"--mesh {_text(sizes)}: {wrong}; {instead}")
     over = rows_over(mesh)
@@ -112,7 +112,7 @@ def check_mesh(mesh: Mesh, cfg: ModelConfig, name: str, batch: int) -> None:
         )
 
 
-def _uncut(cfg: ModelConfig, sizes: tuple[int, ...]) -> str:
+def uncut(cfg: ModelConfig, sizes: tuple[int, ...]) -> str:
     """What the mesh does not divide, in words; empty if there is nothing."""
     _, fsdp, tensor = sizes
     cut = {"key heads": (cfg.kv_heads, "tensor", tensor), "MLP width": (cfg.mlp_width, "tensor", tensor)}

@@ -43,11 +43,37 @@ def make_optimizer(
         rest = optax.cosine_decay_schedule(learning_rate, max(total_updates - warmup_updates, 1))
     schedule = optax.join_schedules([ramp, rest], [warmup_updates]) if warmup_updates else rest
     transform = optax.chain(optax.clip_by_global_norm(max_norm), optax.adamw(schedule, weight_decay=weight_decay))
-    return optax.apply_if_finite(transform, max_consecutive_errors=jnp.iinfo(jnp.int32).max)
+    return skip_not_finite(transform)
+
+
+class Guarded(NamedTuple):
+    skipped: Int[Array, ""]
+    """Updates left out so far."""
+    inner: optax.OptState
+
+
+def skip_not_finite(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner`, but parameters and its state stay as they are where a gradient is not finite.
+
+    `optax.apply_if_finite` branches, and the results of a branch are copies: of all parameters and moments. This
+    chooses number by number, in place.
+    """
+
+    def init(params: Params) -> Guarded:
+        return Guarded(jnp.zeros((), jnp.int32), inner.init(params))
+
+    def update(grads: Params, state: Guarded, params: Params = None) -> tuple[Params, Guarded]:
+        finite = jnp.all(jnp.array([jnp.isfinite(grad).all() for grad in jax.tree.leaves(grads)]))
+        updates, new = inner.update(grads, state.inner, params)
+        updates = jax.tree.map(lambda x: jnp.where(finite, x, 0), updates)
+        new = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, state.inner)
+        return updates, Guarded(state.skipped + ~finite, new)
+
+    return optax.GradientTransformation(init, update)
 
 
 def skipped_updates(state: TrainState) -> Int[Array, ""]:
-    return state.opt_state.total_notfinite
+    return state.opt_state.skipped
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, seed: int) -> TrainState:

@@ -1,0 +1,167 @@
+"""The programs of one GRPO step, compiled for a slice without a single array: the sampler's and the update's.
+
+They are those that training runs, `Sampler` and `Updater` themselves, given shapes in the place of arrays. A deep model
+is compiled with a few layers, two or three times: every further layer adds the same to every figure.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxreason.mesh import ROWS, gathered, rows_over
+from jaxreason.models import ModelConfig, Transformer, fuse, init
+from jaxreason.models.lora import Lora, adaptable, init_lora, overlay
+from jaxreason.objectives import GRPO
+from jaxreason.plan.figures import Figures, measure
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder
+from jaxreason.sampling.rollout import bucket
+from jaxreason.sampling.schedule import room_for
+from jaxreason.training import Batch, Updater, init_state, make_optimizer
+from jaxreason.training.parts import at_once
+from jaxreason.training.sharding import ADAPTERS, model_rules, shardings
+from jaxreason.types import Prompts, Rollouts
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step does, and on what."""
+
+    cfg: ModelConfig
+    mesh: Mesh
+    prompts: int
+    groups: int
+    prompt_tokens: int
+    max_tokens: int
+    dtype: Any = jnp.bfloat16
+    remat: bool = True
+    memory: float = 4e9
+    """For activations of an update, as `Updater` counts them."""
+    lora_rank: int = 0
+
+    @property
+    def model(self) -> Transformer:
+        return Transformer(self.cfg, self.dtype, self.remat, self.mesh if self.mesh.size > 1 else None)
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Prompts of one part of the update, and into how many pieces their groups go."""
+        prompt = bucket(self.prompt_tokens)
+        size, together = at_once(self.model, self.memory, self.prompts, self.groups, self.max_tokens, prompt)
+        return size * rows_over(self.mesh), self.groups // together
+
+    @property
+    def copies(self) -> bool:
+        """Whether the sampler reads parameters of its own."""
+        return self.mesh.size > 1 or self.dtype != jnp.float32
+
+
+class Held:
+    """What lies on the devices between programs, as shapes."""
+
+    def __init__(self, work: Work):
+        cfg, mesh, rules = work.cfg, work.mesh, model_rules(work.cfg)
+        plain = jax.eval_shape(partial(init, cfg=cfg), jax.random.key(0))
+        joined = plain if mesh.shape["tensor"] > 1 else jax.eval_shape(fuse, plain)
+        trained, self.frozen, self.optimizer = joined, None, make_optimizer(1e-6)
+        if work.lora_rank:
+            adapted = partial(init_lora, rank=work.lora_rank, alpha=1.0)
+            trained = jax.eval_shape(lambda plain: adapted(jax.random.key(0), plain).adapters, plain)
+            frozen = jax.eval_shape(lambda joined, trained: adaptable(joined, Lora(trained, 1.0)), joined, trained)
+            self.frozen = _on(frozen, shardings(frozen, mesh, rules))
+            rules = ADAPTERS
+        state = jax.eval_shape(partial(init_state, optimizer=self.optimizer, seed=0), trained)
+        self.state = _on(state, shardings(state, mesh, rules))
+
+        def read(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return _shape(x.shape, work.dtype if x.ndim > 1 else x.dtype, gathered(x, mesh))
+
+        params = overlay(self.frozen, self.state.params) if work.lora_rank else self.state.params
+        self.sampled = jax.tree.map(read, params) if work.copies else params
+
+
+def programs(work: Work, whole: bool = False) -> dict[str, Figures]:
+    """Figures of each program by name; those of a deep model from shallow ones, unless `whole`."""
+    cfg = work.cfg
+    if whole or cfg.layers <= 4:
+        return compiled(work, *work.part)
+    shallow = partial(_shallow, work)
+    if not any(cfg.sliding):
+        two, four = (shallow(layers=n) for n in (2, 4))
+        return {name: _line(two[name], (four[name], 2, cfg.layers - 2)) for name in two}
+    sliding = sum(cfg.sliding)
+    depths = ((True, False), (True, True, False), (True, False, False))
+    both, more, wider = (shallow(layers=len(s), sliding=s) for s in depths)
+    extra = sliding - 1, cfg.layers - sliding - 1
+    return {name: _line(both[name], (more[name], 1, extra[0]), (wider[name], 1, extra[1])) for name in both}
+
+
+def _line(base: Figures, *points: tuple[Figures, int, int]) -> Figures:
+    """`base`, and for each (figures with so many layers more, how many, how many there are) their share."""
+
+    def beyond(y: float, *others: float) -> float:
+        return y + sum((other - y) / step * count for other, (_, step, count) in zip(others, points, strict=True))
+
+    return jax.tree.map(beyond, base, *(point[0] for point in points))
+
+
+def _shallow(work: Work, **changes: Any) -> dict[str, Figures]:
+    """Of fewer layers, but of the parts of an update that all of them allow."""
+    return compiled(replace(work, cfg=replace(work.cfg, **changes)), *work.part)
+
+
+def compiled(work: Work, size: int, pieces: int) -> dict[str, Figures]:
+    """Of a model as deep as it is; an update takes `size` prompts at a time, their completions in `pieces`."""
+    held, found = Held(work), {}
+    over, rows = partial(_shape, sharding=NamedSharding(work.mesh, PartitionSpec(ROWS))), (work.prompts, work.groups)
+    sampler = Sampler(
+        TransformerDecoder(work.model),
+        Sampling(),
+        max_tokens=work.max_tokens,
+        stop_ids=(0,),
+        mesh=work.model.mesh,
+        dtype=work.dtype,
+    )
+    largest = room_for(work.max_tokens - 1)
+    keys, most = over(rows, jax.random.key(0).dtype), over(rows[:1], jnp.int32)
+    given = held.sampled, _prompts(work.prompts, work.prompt_tokens, over), keys, most
+    found["prompts"], (live, _) = measure(sampler.begin, *given, slots=max(largest // 2, 1))
+    found["larger cache"], live = measure(sampler.resize, live, jnp.int32(0), slots=largest)
+    found["a token"], _ = measure(sampler.advance, held.sampled, live=live, most=jnp.int32(1))
+
+    update = Updater(model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.memory, frozen=held.frozen)
+    part, params = _part(size, work, over), held.state.params
+    _, sums = measure(update.nothing, params, part, held.frozen)
+    found["gradient"], sums = measure(update.add, params, sums, part, held.frozen, pieces=pieces)
+    found["optimiser"], _ = measure(update.finish, held.state, sums)
+    return found
+
+
+def _part(size: int, work: Work, over: Any) -> Batch:
+    rows = size, work.groups, work.max_tokens
+    ids, mask, reals = (over(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
+    rollouts = Rollouts(_prompts(size, work.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
+    return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals)
+
+
+def _prompts(count: int, tokens: int, over: Any) -> Prompts:
+    shape = count, bucket(tokens)
+    return Prompts(over(shape, jnp.int32), over(shape, jnp.bool))
+
+
+def _shape(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _on(tree: Any, places: Any) -> Any:
+    return jax.tree.map(lambda x, place: _shape(x.shape, x.dtype, place), tree, places)
+
+
+def per_device(tree: Any) -> float:
+    """Bytes on each device of a tree of shapes."""
+    leaves = (x for x in jax.tree.leaves(tree) if x.shape)
+    return float(sum(x.dtype.itemsize * prod(x.sharding.shard_shape(x.shape)) for x in leaves))
