@@ -5,6 +5,7 @@ from jaxreason.runs.cli import check_limits, choose, filled, main, parse, preset
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
 from jaxreason.runs.folder import RunFolder, read_rows, write_json, write_text
+from jaxreason.runs.notebook import kept, runtime
 from jaxreason.runs.study import REAL, SMOKE, Study, Tuning
 from jaxreason.runs.train import train
 
@@ -21,12 +22,14 @@ __all__ = [
     "evaluate_sets",
     "filled",
     "interleave",
+    "kept",
     "main",
     "parse",
     "peak_gb",
     "presets",
     "read_rows",
     "ready",
+    "runtime",
     "show_progress",
     "train",
     "write_json",
