@@ -28,7 +28,7 @@ def test_notebook(name, tmp_path, monkeypatch):
         cells = nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute().cells
         outputs = [output for cell in cells for output in cell.get("outputs", [])]
         assert any("image/png" in output.get("data", {}) for output in outputs)
-        return "".join(output.get("text", "") for output in outputs)
+        return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
 
     first, second = done(), done()
     assert "before:" in first and "after:" in first
