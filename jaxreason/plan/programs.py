@@ -1,7 +1,7 @@
 """The programs of one GRPO step, compiled for a slice without a single array: the sampler's and the update's.
 
 They are those that training runs, `Sampler` and `Updater` themselves, given shapes in the place of arrays. A deep model
-is compiled with a few layers, two or three times: every further layer adds the same to every figure.
+is compiled with a few layers, two or three times: every further layer adds about the same to every figure.
 """
 
 from dataclasses import dataclass, replace
@@ -87,17 +87,17 @@ class Held:
 def programs(work: Work, whole: bool = False) -> dict[str, Figures]:
     """Figures of each program by name; those of a deep model from shallow ones, unless `whole`."""
     cfg = work.cfg
-    if whole or cfg.layers <= 4:
+    if whole or cfg.layers <= 9:
         return compiled(work, *work.part)
     shallow = partial(_shallow, work)
     if not any(cfg.sliding):
-        two, four = (shallow(layers=n) for n in (2, 4))
-        return {name: _line(two[name], (four[name], 2, cfg.layers - 2)) for name in two}
+        four, eight = (shallow(layers=n) for n in (4, 8))
+        return {name: _line(four[name], (eight[name], 4, cfg.layers - 4)) for name in four}
     sliding = sum(cfg.sliding)
-    depths = ((True, False), (True, True, False), (True, False, False))
-    both, more, wider = (shallow(layers=len(s), sliding=s) for s in depths)
-    extra = sliding - 1, cfg.layers - sliding - 1
-    return {name: _line(both[name], (more[name], 1, extra[0]), (wider[name], 1, extra[1])) for name in both}
+    depths = ((True,) * narrow + (False,) * wide for narrow, wide in ((2, 1), (6, 1), (2, 3)))
+    few, more, wider = (shallow(layers=len(each), sliding=each) for each in depths)
+    extra = sliding - 2, cfg.layers - sliding - 1
+    return {name: _line(few[name], (more[name], 4, extra[0]), (wider[name], 2, extra[1])) for name in few}
 
 
 def _line(base: Figures, *points: tuple[Figures, int, int]) -> Figures:

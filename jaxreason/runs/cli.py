@@ -81,7 +81,7 @@ def choose(flag: str, name: str, options: Mapping[str, Option]) -> Option:
     return options[name]
 
 
-def check_limits(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+def check_limits(config: Any, limits: Mapping[str, tuple[float | int, float | int]]) -> None:
     """Refuses a field of `config` that is not a finite number from the first to the second limit, both included."""
     for name, (low, high) in limits.items():
         value = getattr(config, name)
