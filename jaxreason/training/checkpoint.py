@@ -6,10 +6,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from jaxreason.errors import InputError
 from jaxreason.training.state import TrainState
+from jaxreason.types import Params
 
 _POLICIES = ocp.training.preservation_policies
 
@@ -28,6 +30,16 @@ def _shape(x: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct | np.ndarray:
 def _cause(error: BaseException) -> str:
     """The first line of the error that began a chain of them."""
     return _cause(error.__cause__) if error.__cause__ else (str(error).strip() or repr(error)).splitlines()[0][:200]
+
+
+def _difference(stored: Params, ours: Params) -> str:
+    """The first parameter that only one of two trees has, or in another shape, in words; empty if there is none."""
+    stored, ours = (flatten_dict(tree, sep=".") for tree in (stored, ours))
+    for name in sorted(stored.keys() | ours.keys()):
+        there, here = (tuple(tree[name].shape) if name in tree else "missing" for tree in (stored, ours))
+        if there != here:
+            return f"{name} is {there} there, {here} here"
+    return ""
 
 
 class Checkpoints:
@@ -81,12 +93,18 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The checkpoint of `step`, in the shapes and on the devices of `like`."""
         try:
-            state = self._orbax.load(step, jax.tree.map(_shape, _bare(like)))
+            difference = _difference(self._orbax.metadata(step).metadata["params"], like.params)
+            state = None if difference else self._orbax.load(step, jax.tree.map(_shape, _bare(like)))
         except Exception as error:  # orbax and tensorstore raise many kinds for one cause: the files are not whole
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read ({_cause(error)}); delete that folder to go on "
                 f"from an earlier one (complete: {self.steps()})"
             ) from error
+        if difference:
+            raise InputError(
+                f"checkpoint {self.folder / str(step)} is of another model ({difference}): give its --model, or "
+                "another --out"
+            )
         counters = {"step": jnp.asarray(state.step), "position": jnp.asarray(state.position)}
         return state._replace(**counters, key=jax.random.wrap_key_data(jnp.asarray(state.key)))
 

@@ -50,7 +50,7 @@ def test_shallow_models_foretell_a_deep_one(work):
     foretold, compiled = programs(work), programs(work, whole=True)
     for name, figures in compiled.items():
         assert foretold[name].arguments == figures.arguments
-        assert foretold[name].flops == pytest.approx(figures.flops, rel=0.02)
+        assert foretold[name].flops == pytest.approx(figures.flops, rel=0.05)
         assert foretold[name].working == pytest.approx(figures.working, rel=0.1, abs=2e5)
 
 

@@ -40,6 +40,21 @@ def test_round_trip_keeps_the_last_two_and_the_best(tmp_path):
             assert jax.random.bits(restored.key) == jax.random.bits(state(step).key)
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"a": {"w": jnp.ones((8, 4))}, "b": jnp.ones(3, jnp.bfloat16)}, r"\(a.w is \(8, 8\) there, \(8, 4\) here\)"),
+        ({"a": {"w": jnp.ones((8, 8))}, "c": jnp.ones(3, jnp.bfloat16)}, r"\(b is \(3,\) there, missing here\)"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(params, message, tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(1))
+        checkpoints.wait()
+        with pytest.raises(InputError, match=rf"checkpoint .*/1 is of another model {message}: give its --model"):
+            checkpoints.restore_or(init_state(params, make_optimizer(1e-3), seed=0))
+
+
 def test_donated_buffers_do_not_change_what_is_saved(tmp_path):
     bump = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     big = {"w": jnp.zeros((2000, 500))}
