@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -52,6 +53,7 @@ class Config:
 
 def run(cfg: Config) -> None:
     check_limits(cfg, LIMITS)
+    jax.config.update("jax_enable_compilation_cache", False)  # it cannot read back what is not for this machine
     console = Console(highlight=False)
     if cfg.table:
         return table(cfg, console)

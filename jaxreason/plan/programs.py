@@ -135,7 +135,9 @@ def compiled(work: Work, size: int, pieces: int) -> dict[str, Figures]:
 
     update = Updater(model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.memory, frozen=held.frozen)
     part, params = _part(size, work, over), held.state.params
-    _, sums = measure(update.nothing, params, part, held.frozen)
+    _, statistics = jax.eval_shape(update.nothing, params, part, held.frozen)
+    everywhere = NamedSharding(work.mesh, PartitionSpec())
+    sums = params, jax.tree.map(lambda x: _shape(x.shape, x.dtype, everywhere), statistics)
     found["gradient"], sums = measure(update.add, params, sums, part, held.frozen, pieces=pieces)
     found["optimiser"], _ = measure(update.finish, held.state, sums)
     return found
