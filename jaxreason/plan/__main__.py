@@ -58,8 +58,9 @@ def run(cfg: Config) -> None:
     if cfg.table:
         return table(cfg, console)
     config, on = find_config(cfg.model), find_slice(cfg.topology)
-    console.print(f"compiling {cfg.model} for {on.name}, which takes some minutes")
-    found = plan(chosen(cfg, config, on), on, reference=cfg.kl_weight > 0, whole=cfg.whole)
+    work = chosen(cfg, config, on)
+    console.print(f"compiling {cfg.model} for {on.name}, which takes a minute or a few")
+    found = plan(work, on, reference=cfg.kl_weight > 0, whole=cfg.whole)
     show(found, cfg.model, console)
     if not found.fits:
         better = nearest(found.work, on, reference=cfg.kl_weight > 0)

@@ -40,11 +40,6 @@ SLICES = {f"{chip}:{shape}": chip for chip in CHIPS for shape in (FLAT if chip i
 """Each chip's, the smallest first."""
 
 
-ALONE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}
-ALONE |= {"TPU_ACCELERATOR_TYPE": "v5litepod-1"}
-"""What the compiler would else ask the network for, and complain about."""
-
-
 @dataclass(frozen=True)
 class Slice:
     name: str
@@ -77,8 +72,6 @@ def find_slice(name: str) -> Slice:
 
 def _topology(name: str) -> Any:
     """The TPU compiler's own description."""
-    for setting, value in ALONE.items():
-        os.environ.setdefault(setting, value)
     more = {"chips_per_host_bounds": (1, 1, 1)} if size(name) == 1 else {}
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name, **more)
