@@ -4,7 +4,8 @@
     python experiments/bench_collectives.py --model llama3.2-1b
 
 Weak scaling on simulated devices: the sampler's and the update's programs are compiled, not run, for 1, 2, 4 and 8 of
-them, along each axis of the mesh alone and along all three; what each device sends is read off these programs. Over `tensor` the prompts are those of one device. Writes collectives.csv and collectives.png into `--out`.
+them, along each axis of the mesh alone and along all three; what each device sends is read off these programs. Over
+`tensor` the prompts are those of one device. Writes collectives.csv and collectives.png into `--out`.
 """
 
 import csv
