@@ -63,7 +63,7 @@ def run(cfg: Config) -> None:
     found = plan(work, on, reference=cfg.kl_weight > 0, whole=cfg.whole)
     show(found, cfg.model, console)
     if not found.fits:
-        better = nearest(found.work, on, reference=cfg.kl_weight > 0)
+        better = nearest(found)
         console.print(f"what fits: {flags(better, found)}" if better else "nothing near it fits")
 
 
@@ -161,7 +161,7 @@ def smallest(cfg: Config, config: ModelConfig, names: list[str]) -> Plan | None:
             continue
         found = plan(work, on, reference=reference, whole=cfg.whole)
         if not found.fits:
-            found = nearest(found.work, on, reference=reference, elsewhere=False)
+            found = nearest(found, elsewhere=False)
         if found:
             return found
     return None

@@ -13,12 +13,11 @@ from jaxreason.models.transformer import param_shapes
 from jaxreason.plan.figures import Figures
 from jaxreason.plan.programs import Held, Work, per_device, programs
 from jaxreason.plan.slices import Slice, find_slice, larger
+from jaxreason.sampling.schedule import room_for
 from jaxreason.training.sharding import uncut
 
 ROOM = 0.85
 """Of a chip's memory that parameters, moments, gradients and caches may take, so that a mesh is worth compiling for."""
-SMALLEST_MEMORY = 0.25e9
-"""Activations below which an update is not cut any further."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,8 @@ class Plan:
     memory: dict[str, tuple[float, float]]
     """Bytes of a device, by kind, while sampling and while updating."""
     programs: dict[str, Figures]
+    reference: bool
+    """Whether the initial parameters are kept, too."""
 
     @property
     def peak(self) -> float:
@@ -70,30 +71,31 @@ class Plan:
 
 def plan(work: Work, on: Slice, *, reference: bool = False, whole: bool = False) -> Plan:
     """Asks the compiler. `reference`: another copy of the initial parameters is kept, for a KL."""
-    held, found = Held(work), programs(work, whole)
-    params, moments, copy = map(per_device, (held.state.params, held.state.opt_state, held.sampled))
+    held, found, memory = Held(work), programs(work, whole), known(work, reference)
+    trained, moments, sampled = map(per_device, (held.state.params, held.state.opt_state, held.sampled))
     frozen = per_device(held.frozen) if work.lora_rank else 0.0
-    kept = params if reference and not work.lora_rank else 0.0
-    copy *= work.copies
-    caches = found["a token"].arguments - (copy or params)
-    beside = kept + frozen + moments
-    while_sampling = beside + max(
-        found["prompts"].memory + params * work.copies,
-        found["a token"].memory + params * work.copies,
-        found["larger cache"].memory + params + copy,
+    caches = found["a token"].arguments - sampled
+    beside = (
+        max(found["prompts"].memory - sampled, found["a token"].memory - sampled, found["larger cache"].memory),
+        max(found["gradient"].memory - frozen, found["optimiser"].memory - moments) - 2 * trained,
     )
-    while_updating = kept + max(found["gradient"].memory + moments, found["optimiser"].memory + frozen)
-    memory = {
-        "parameters": (params + frozen, params + frozen),
+    rest = {"keys and values": (caches, 0.0), "working space": (beside[0] - caches, beside[1])}
+    return Plan(work, on, memory | rest, found, reference)
+
+
+def known(work: Work, reference: bool) -> dict[str, tuple[float, float]]:
+    """Bytes of a device that are known without compiling, by kind, while sampling and while updating."""
+    held = Held(work)
+    trained, moments, sampled = map(per_device, (held.state.params, held.state.opt_state, held.sampled))
+    frozen = per_device(held.frozen) if work.lora_rank else 0.0
+    kept = trained if reference and not work.lora_rank else 0.0
+    return {
+        "parameters": (trained + frozen, trained + frozen),
         "reference": (kept, kept),
         "optimiser": (moments, moments),
-        "copy to sample with": (copy, 0.0),
-        "keys and values": (caches, 0.0),
-        "gradient": (0.0, params),
+        "copy to sample with": (sampled * work.copies, 0.0),
+        "gradient": (0.0, trained),
     }
-    named = map(sum, zip(*memory.values(), strict=True))
-    rest = (total - known for total, known in zip((while_sampling, while_updating), named, strict=True))
-    return Plan(work, on, memory | {"working space": tuple(rest)}, found)
 
 
 def parameters(work: Work) -> int:
@@ -101,13 +103,26 @@ def parameters(work: Work) -> int:
 
 
 def least(work: Work, reference: bool) -> float:
-    """Bytes of a device that parameters, moments, gradients and caches take, known without compiling."""
-    held, cfg = Held(work), work.cfg
-    params, moments, copy = map(per_device, (held.state.params, held.state.opt_state, held.sampled))
-    fixed = moments + params * (1 + reference) + (per_device(held.frozen) if work.lora_rank else 0.0)
-    tokens = work.prompts * (work.prompt_tokens + work.groups * work.max_tokens) / work.mesh.size
+    """Bytes of a device that are known without compiling, with those of the caches."""
+    cfg = work.cfg
+    tokens = work.prompts * (work.prompt_tokens + work.groups * room_for(work.max_tokens - 1)) / work.mesh.size
     caches = 2 * cfg.layers * cfg.kv_heads * cfg.head_width * jnp.dtype(work.dtype).itemsize * tokens
-    return fixed + max(copy * work.copies + caches, params)
+    sampling, updating = map(sum, zip(*known(work, reference).values(), strict=True))
+    return max(sampling + caches, updating)
+
+
+def foretold(found: Plan, work: Work) -> float:
+    """Bytes of a device for other settings than those planned, about: what is known of them, the rest in proportion to
+    the tokens that a device has at a time."""
+
+    def tokens(work: Work) -> tuple[float, float]:
+        size, pieces = work.part
+        return work.prompts / work.mesh.size, size / pieces / work.mesh.size
+
+    sampling, updating = map(sum, zip(*known(work, found.reference).values(), strict=True))
+    grown = [now / before for now, before in zip(tokens(work), tokens(found.work), strict=True)]
+    rest = [sum(found.memory[kind][i] for kind in ("keys and values", "working space")) for i in (0, 1)]
+    return max(sampling + rest[0] * grown[0], updating + rest[1] * grown[1])
 
 
 def meshes(work: Work, devices: tuple[jax.Device, ...]) -> Iterator[Work]:
@@ -131,35 +146,35 @@ def roomiest(work: Work, on: Slice, reference: bool) -> Work | None:
     return found
 
 
-def easier(work: Work, on: Slice, reference: bool) -> Iterator[tuple[Work, Slice]]:
-    """What may fit where this does not, the smallest change first: activations in smaller parts, more of `tensor`,
-    fewer prompts, larger slices."""
-    small = replace(work, remat=True)
-    while small.memory > SMALLEST_MEMORY and least(work, reference) < on.memory:
-        small = replace(small, memory=small.memory / 4)
-        yield small, on
-    for each in meshes(small, on.devices):
-        if each.mesh.shape["tensor"] > work.mesh.shape["tensor"] and least(each, reference) < ROOM * on.memory:
-            yield each, on
-    fewer = small
+def easier(work: Work, on: Slice) -> Iterator[tuple[Work, Slice]]:
+    """Other settings, the smallest change first: activations in smaller parts, more of `tensor`, fewer prompts, larger
+    slices."""
+    small = [replace(work, remat=True, memory=work.memory / 4**n) for n in range(1, 4)]
+    yield from ((each, on) for each in small)
+    yield from ((each, on) for each in meshes(small[-1], on.devices) if cut(each) > cut(work))
+    fewer = small[-1]
     while fewer.prompts % (2 * work.mesh.shape["fsdp"]) == 0:
         fewer = replace(fewer, prompts=fewer.prompts // 2)
-        if least(fewer, reference) < ROOM * on.memory:
-            yield fewer, on
+        yield fewer, on
     for other in map(find_slice, larger(on.name) if on.chip else ()):
-        each = roomiest(work, other, reference)
-        if each and least(each, reference) < ROOM * other.memory:
-            yield each, other
+        yield from ((each, other) for each in meshes(work, other.devices))
 
 
-def nearest(work: Work, on: Slice, *, reference: bool, elsewhere: bool = True, tries: int = 6) -> Plan | None:
-    """The first of `easier` that the compiler fits, of so many; if not `elsewhere`, all of the work on this slice."""
-    for _, (each, where) in zip(range(tries), easier(work, on, reference), strict=False):
-        if not elsewhere and (where is not on or each.prompts < work.prompts):
+def cut(work: Work) -> int:
+    return work.mesh.shape["tensor"]
+
+
+def nearest(found: Plan, *, elsewhere: bool = True, tries: int = 3) -> Plan | None:
+    """The first of `easier` that the compiler fits, of so many that seem to; if not `elsewhere`, all of the work on
+    this slice."""
+    for work, on in easier(found.work, found.on):
+        if not elsewhere and (on is not found.on or work.prompts < found.work.prompts):
             return None
-        found = plan(each, where, reference=reference)
-        if found.fits:
-            return found
+        if foretold(found, work) < on.memory:
+            better = plan(work, on, reference=found.reference)
+            tries -= 1
+            if better.fits or not tries:
+                return better if better.fits else None
     return None
 
 

@@ -17,7 +17,7 @@ from jaxreason.models.presets import preset
 from jaxreason.plan.__main__ import Config, run
 from jaxreason.plan.figures import measure
 from jaxreason.plan.programs import Work, programs
-from jaxreason.plan.report import easier, least, plan, roomiest
+from jaxreason.plan.report import flags, nearest, plan, roomiest
 from jaxreason.plan.slices import Slice, find_slice
 from tests.models.families import TINY
 
@@ -79,12 +79,14 @@ def test_the_tpu_compiler_takes_sampler_and_update(name):
         assert found.times == pytest.approx(whole.times, rel=0.05)
 
 
-def test_what_does_not_fit_leads_to_what_may():
+def test_what_does_not_fit_leads_to_what_does():
     work = small("qwen3", 2)
-    here = Slice("4 x cpu", tuple(jax.devices()[:4]), None, 1.1 * least(work, False))
-    changes = list(easier(work, here, False))
-    assert changes[0][0].memory < work.memory and changes[0][0].remat
-    assert [each.prompts for each, _ in changes][-1] == work.prompts // 2
+    found = plan(work, Slice("4 x cpu", tuple(jax.devices()[:4]), None, 0.0))
+    tight = replace(found, on=replace(found.on, memory=0.8 * found.peak))
+    better = nearest(tight)
+    assert not tight.fits and better.fits and better.work.prompts == work.prompts // 2
+    assert flags(better, tight).startswith("--prompts-per-step 4 ")
+    assert nearest(tight, elsewhere=False) is None
 
 
 @pytest.mark.parametrize(
