@@ -6,7 +6,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "jaxreason"
 ORDER = ["errors", "cache", "types", "mesh", "hosts", "tasks", "models/rope", "models/attention", "models/config"]
 ORDER += ["models/fuse", "models/transformer", "models/cost", "models/scoring", "models/gguf_reader", "text", "models"]
-ORDER += ["sampling", "rewards", "objectives", "training", "inference", "evaluation", "patterns", "runs", "chat"]
+ORDER += ["sampling", "rewards", "objectives", "training", "inference", "evaluation", "patterns", "runs", "plan"]
+ORDER += ["chat"]
 
 
 def rank(module: str) -> int:

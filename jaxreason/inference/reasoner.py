@@ -238,7 +238,8 @@ def load_reasoner(
     if not (guide and base):
         raise InputError(f"guide {guide!r} and base {base!r}: give both, the reasoner and the model it was made from")
     (one, reasoner, words), (two, plain, _) = both = load_model(guide), load_model(base)
-    check_same_vocabulary(words, both[1].tokenizer, guide, base, remedy="take the model that the guide was made from")
+    remedy = "take the model that the guide was made from"
+    check_same_vocabulary(words, both[1].tokenizer, guide, base, remedy, descended=True)
     ids = token_map(tokenizer, words, model, guide, source=mapped)
     fused = GuidedDecoder(decoder, *(TransformerDecoder(Transformer(cfg, dtype)) for cfg in (one, two)), alpha, warmup)
     weights = Guided(fuse(params), fuse(reasoner), fuse(plain), ids and translation(*ids, min(one.vocab, two.vocab)))

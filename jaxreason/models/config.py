@@ -95,6 +95,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "pretraining_tp": (1,),
     "rope_interleaved": (False,),
     "use_bidirectional_attention": (False, None),
+    "use_mrope": (False,),
     "use_sliding_window": (False,),
 }
 

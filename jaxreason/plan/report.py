@@ -152,10 +152,10 @@ def easier(work: Work, on: Slice) -> Iterator[tuple[Work, Slice]]:
     small = [replace(work, remat=True, memory=work.memory / 4**n) for n in range(1, 4)]
     yield from ((each, on) for each in small)
     yield from ((each, on) for each in meshes(small[-1], on.devices) if cut(each) > cut(work))
-    fewer = small[-1]
-    while fewer.prompts % (2 * work.mesh.shape["fsdp"]) == 0:
-        fewer = replace(fewer, prompts=fewer.prompts // 2)
-        yield fewer, on
+    fewer = work.prompts
+    while fewer % (2 * work.mesh.shape["fsdp"]) == 0:
+        fewer //= 2
+        yield from ((replace(each, prompts=fewer), on) for each in (work, small[-1]))
     for other in map(find_slice, larger(on.name) if on.chip else ()):
         yield from ((each, other) for each in meshes(work, other.devices))
 

@@ -8,6 +8,7 @@ has no token for (21 bytes in SmolLM2, of control characters and of planes 4 to 
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from jaxreason.text.gguf_vocabulary import byte_level_tokenizer, metadata, sente
 
 END_OF_TURN = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>")
 """Tokens that end a turn in published chat templates; older GGUF files do not name them among their stop ids."""
+
+CONTROL = re.compile(r"<[^<>]+>")
+"""The text of a token that no text is made of, as published vocabularies write them."""
 
 
 @runtime_checkable
@@ -108,16 +112,21 @@ def check_same_vocabulary(
     name: str,
     other_name: str,
     remedy: str = "take a teacher and a student of one family",
+    descended: bool = False,
 ) -> None:
-    """Refuses tokenizers of which a token does not mean the same text, or that end a completion differently."""
+    """Refuses tokenizers of which a token does not mean the same text, or that end a completion differently.
+
+    Of a model and one `descended` from it control tokens (`<...>`) may have been renamed, and others end a completion.
+    """
     if one.vocab_size != other.vocab_size:
         sizes = f"{one.vocab_size} and {other.vocab_size} tokens"
         raise InputError(f"{name} and {other_name} have different vocabularies, of {sizes}: {remedy}")
     for index in range(one.vocab_size):
-        if one.decode([index]) != other.decode([index]):
-            texts = f"{one.decode([index])!r} and {other.decode([index])!r}"
+        both = one.decode([index]), other.decode([index])
+        if both[0] != both[1] and not (descended and all(map(CONTROL.fullmatch, both))):
+            texts = f"{both[0]!r} and {both[1]!r}"
             raise InputError(f"{name} and {other_name} have different vocabularies: token {index} is {texts}; {remedy}")
-    if one.stop_ids[0] != other.stop_ids[0]:
+    if one.stop_ids[0] != other.stop_ids[0] and not descended:
         ends = f"tokens {one.stop_ids[0]} and {other.stop_ids[0]}"
         raise InputError(f"{name} and {other_name} end completions by {ends}: {remedy}")
 

@@ -59,6 +59,7 @@ QWEN2_5_0_5B = {
     "rope_theta": 1000000.0,
     "sliding_window": 32768,
     "tie_word_embeddings": True,
+    "use_mrope": False,
     "use_sliding_window": False,
     "vocab_size": 151936,
 }

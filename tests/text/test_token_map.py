@@ -4,11 +4,14 @@ import json
 from itertools import islice
 
 import pytest
+import tokenizers
+from tokenizers.models import WordLevel
 
 from jaxreason.errors import InputError
 from jaxreason.models import load_model
 from jaxreason.tasks import corpus
-from jaxreason.text import pieces, token_map, train_tokenizer
+from jaxreason.text import Tokenizer, check_same_vocabulary, pieces, token_map, train_tokenizer
+from jaxreason.text.tokenizer import HuggingFace
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,20 @@ def test_one_family_needs_no_map(ours, theirs):
     assert token_map(ours, ours, "a", "b", source="") is None
     with pytest.raises(InputError, match=r"a and b have different vocabularies \(token 5 is .*give a JSON file"):
         token_map(ours, theirs, "a", "b", source="")
+
+
+def words(*texts: str, ends: int) -> Tokenizer:
+    vocabulary = WordLevel({text: i for i, text in enumerate(texts)}, unk_token=texts[0])
+    return Tokenizer(HuggingFace(tokenizers.Tokenizer(vocabulary)), {}, False, (ends,))
+
+
+def test_a_descended_model_may_rename_control_tokens_and_end_otherwise():
+    base, reasoner = words("a", "<|end|>", "<|box|>", ends=1), words("a", "<|end|>", "<think>", ends=2)
+    check_same_vocabulary(reasoner, base, "a", "b", descended=True)
+    with pytest.raises(InputError, match=r"token 2 is '<think>' and '<\|box\|>'"):
+        check_same_vocabulary(reasoner, base, "a", "b")
+    with pytest.raises(InputError, match="token 2 is '<think>' and 'b'"):
+        check_same_vocabulary(reasoner, words("a", "<|end|>", "b", ends=1), "a", "b", descended=True)
 
 
 @pytest.mark.parametrize(
