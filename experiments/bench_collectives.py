@@ -9,6 +9,7 @@ them, along each axis of the mesh alone and along all three; what each device se
 """
 
 import csv
+import os
 from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
@@ -116,6 +117,7 @@ def plot(rows: list[dict], path: Path, title: str) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # what is not run need not be fast
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
     main(run, Config, __doc__, PRESETS_OF_FLAGS)
