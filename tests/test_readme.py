@@ -22,7 +22,8 @@ def test_the_library_examples_run(capsys):
 
 def test_every_flag_of_the_readme_exists():
     known = set()
-    for script in ("grpo_gsm8k.py", "sft.py", "dpo.py", "distill.py", "thinklogit.py", "../jaxreason/chat.py"):
+    library = ("../jaxreason/chat.py", "../jaxreason/plan/__main__.py")
+    for script in ("grpo_gsm8k.py", "sft.py", "dpo.py", "distill.py", "thinklogit.py", *library):
         command = [sys.executable, ROOT / "experiments" / script, "--help"]
         help_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         known |= set(re.findall(r"(--[a-z][a-z-]+)", help_text))
