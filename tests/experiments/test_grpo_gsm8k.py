@@ -96,7 +96,7 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
 def test_ten_kills_leave_no_trace(model, task, tmp_path):
     """SIGKILL at random moments of starting, compiling, stepping and saving; then every number equals, bit for bit."""
     steps = 200
-    flags = ["--steps", str(steps), "--save-every", "4", "--eval-every", "80"]
+    flags = ["--steps", str(steps), "--save-every", "4", "--eval-every", "80", "--learning-rate", "1e-5"]
     whole = experiment(model, task, tmp_path / "whole", *flags)
     assert whole.run().returncode == 0
     chance = random.Random(0)
