@@ -9,6 +9,7 @@ they take. For TPUs: pip install 'jaxreason[tpu]', on any machine with Linux.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -22,6 +23,7 @@ from jaxreason.mesh import make_mesh, mesh_of
 from jaxreason.models import ModelConfig
 from jaxreason.models.config import config_from_hf
 from jaxreason.models.presets import PRESETS, preset
+from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import Work
 from jaxreason.plan.report import Plan, flags, least, nearest, parameters, plan, roomiest, sizes
 from jaxreason.plan.slices import CHIPS, GIB, SLICES, Slice, find_slice
@@ -159,11 +161,12 @@ def smallest(cfg: Config, config: ModelConfig, names: list[str]) -> Plan | None:
         work = roomiest(one_chip(cfg, config, on), on, reference)
         if work is None or least(work, reference) > on.memory:
             continue
-        found = plan(work, on, reference=reference, whole=cfg.whole)
-        if not found.fits:
-            found = nearest(found, elsewhere=False)
-        if found:
-            return found
+        with suppress(DoesNotFit):
+            found = plan(work, on, reference=reference, whole=cfg.whole)
+            if not found.fits:
+                found = nearest(found, elsewhere=False)
+            if found:
+                return found
     return None
 
 

@@ -13,11 +13,17 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxreason.errors import InputError
+
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4}
 BYTES |= {"s64": 8, "u64": 8, "f64": 8}
 QUICK = "O0"
 """Optimisation for TPUs: a tenth of the time to compile; the programs take a few per cent more."""
+
+
+class DoesNotFit(InputError):
+    """The compiler gave up."""
 
 
 class Figures(NamedTuple):
@@ -46,6 +52,14 @@ def measure(function: Any, *args: Any, **named: Any) -> tuple[Figures, Any]:
         jax.config.update("jax_optimization_level", QUICK)
     try:
         compiled = traced.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        used = re.search(r"Used \S+ of \S+ hbm", str(error))
+        raise DoesNotFit(
+            f"a few layers alone do not fit ({used[0] if used else 'out of memory'}): give fewer --prompts-per-step, "
+            "less --update-memory, or a larger --topology"
+        ) from error
     finally:
         jax.config.update("jax_optimization_level", level)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()

@@ -1,6 +1,7 @@
 """A plan: what a step needs on each device and how long it takes at least, whether it fits, and what would."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, inf, prod
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxreason.mesh import AXES, make_mesh
 from jaxreason.models.cost import reading_flops, training_flops, writing_flops
 from jaxreason.models.transformer import param_shapes
-from jaxreason.plan.figures import Figures
+from jaxreason.plan.figures import DoesNotFit, Figures
 from jaxreason.plan.programs import Held, Work, per_device, programs
 from jaxreason.plan.slices import Slice, find_slice, larger
 from jaxreason.sampling.schedule import room_for
@@ -170,11 +171,12 @@ def nearest(found: Plan, *, elsewhere: bool = True, tries: int = 3) -> Plan | No
     for work, on in easier(found.work, found.on):
         if not elsewhere and (on is not found.on or work.prompts < found.work.prompts):
             return None
-        if foretold(found, work) < on.memory:
-            better = plan(work, on, reference=found.reference)
+        if foretold(found, work) < on.memory and tries:
             tries -= 1
-            if better.fits or not tries:
-                return better if better.fits else None
+            with suppress(DoesNotFit):
+                better = plan(work, on, reference=found.reference)
+                if better.fits:
+                    return better
     return None
 
 
