@@ -55,7 +55,7 @@ def measure(function: Any, *args: Any, **named: Any) -> tuple[Figures, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        used = re.search(r"Used \S+ of \S+ hbm", str(error))
+        used = re.search(r"\([\d.]+\w\) exceeds available HBM \([\d.]+\w\)", str(error))
         raise DoesNotFit(
             f"a few layers alone do not fit ({used[0] if used else 'out of memory'}): give fewer --prompts-per-step, "
             "less --update-memory, or a larger --topology"
