@@ -1,6 +1,7 @@
 """What looks after a long run: notices that it is to end, that it stands still, that it has broken; and traces it."""
 
 import faulthandler
+import math
 import os
 import signal
 import statistics
@@ -24,6 +25,8 @@ BAD_STEPS = 10
 """In a row that must have gone wrong before a run is given up; so many updates that are not finite are skipped."""
 LEAST_REWARD, FALLEN = 0.05, 0.1
 """A mean reward over so many steps that was at least this and falls to this part of it has collapsed."""
+LEAST_EXPECTED = 20
+"""Unless so few rewarded completions were to be expected that it may be chance."""
 
 
 class Notice:
@@ -92,7 +95,8 @@ class Health:
         mean = statistics.fmean(self._rewards)
         if len(self._rewards) == BAD_STEPS:
             self._best = max(self._best, mean)
-        if self._best < LEAST_REWARD:
+        completions = float(metrics.get("tokens", math.inf)) / max(float(metrics.get("length_mean", 1)), 1)
+        if self._best < LEAST_REWARD or self._best * BAD_STEPS * completions < LEAST_EXPECTED:
             return ""
         self.falling = statistics.fmean(list(self._rewards)[-3:]) < self._best / 2
         return f"the mean reward fell from {self._best:.3f} to {mean:.3f}" if mean < FALLEN * self._best else ""

@@ -85,7 +85,7 @@ def test_what_does_not_fit_leads_to_what_does():
     tight = replace(found, on=replace(found.on, memory=0.8 * found.peak))
     better = nearest(tight)
     assert not tight.fits and better.fits and better.work.prompts == work.prompts // 2
-    assert flags(better, tight).startswith("--prompts-per-step 4 ")
+    assert flags(better, tight) == "--prompts-per-step 4"
     assert nearest(tight, elsewhere=False) is None
 
 

@@ -54,6 +54,13 @@ def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
         assert not health({"step": step, **earned})
 
 
+@pytest.mark.parametrize(("completions", "ends"), [(4, False), (400, True)])
+def test_few_completions_may_fall_by_chance(completions, ends):
+    health, sizes = Health(), {"tokens": 8 * completions, "length_mean": 8.0}
+    said = [health({"reward_mean": 0.25 if step < 4 else 0.0, **sizes}) for step in range(40)]
+    assert any(said) == ends
+
+
 def test_chosen_steps_are_traced(tmp_path):
     def work():
         for _ in range(4):
