@@ -108,7 +108,6 @@ class RMSNorm(nn.Module):
 
 class Attention(nn.Module):
     cfg: ModelConfig
-    mesh: Mesh | None
 
     @nn.compact
     def __call__(
@@ -118,7 +117,6 @@ class Attention(nn.Module):
         heads = cfg.heads, cfg.kv_heads, cfg.kv_heads
         qkv = linears(self, "qkv_proj", tuple(n * cfg.head_width for n in heads), x, bias=cfg.qkv_bias)
         q, k, v = (y.reshape(*x.shape[:-1], n, cfg.head_width) for y, n in zip(qkv, heads, strict=True))
-        q, k, v = (spread(y, self.mesh, ROWS, None, None, "tensor") for y in (q, k, v))
         if cfg.qk_norm:
             q = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="q_norm")(q)
             k = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="k_norm")(k)
@@ -129,25 +127,21 @@ class Attention(nn.Module):
             own = jax.tree.map(lambda old, new, time: write(old, new, slot, axis=time), cache, squeezed(own), TIME)
         scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
         y = attend(q, unsqueezed(own, *q.shape[:2], cfg.kv_heads), context, sight, scale)
-        y = spread(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width), self.mesh, ROWS, None, None, "tensor")
-        return spread(Linear(cfg.width, name="o_proj")(y), self.mesh, ROWS), own
+        return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
 
 
 class MLP(nn.Module):
     cfg: ModelConfig
-    mesh: Mesh | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
         act = {"silu": nn.silu, "gelu_tanh": nn.gelu}[self.cfg.activation]  # nn.gelu is the tanh form by default
         gate, up = linears(self, "gate_up_proj", (self.cfg.mlp_width,) * 2, x)
-        y = spread(act(gate) * up, self.mesh, ROWS, None, None, "tensor")
-        return spread(Linear(self.cfg.width, name="down_proj")(y), self.mesh, ROWS)
+        return Linear(self.cfg.width, name="down_proj")(act(gate) * up)
 
 
 class Block(nn.Module):
     cfg: ModelConfig
-    mesh: Mesh | None
 
     @nn.compact
     def __call__(self, x: Array, *attention_inputs) -> tuple[Array, KV]:
@@ -155,10 +149,10 @@ class Block(nn.Module):
             return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name=name)(x)
 
         sandwich = self.cfg.sandwich_norms
-        y, own = Attention(self.cfg, self.mesh, name="self_attn")(norm("input_layernorm", x), *attention_inputs)
+        y, own = Attention(self.cfg, name="self_attn")(norm("input_layernorm", x), *attention_inputs)
         x += norm("post_attention_layernorm", y) if sandwich else y
         y = norm("pre_feedforward_layernorm" if sandwich else "post_attention_layernorm", x)
-        y = MLP(self.cfg, self.mesh, name="mlp")(y)
+        y = MLP(self.cfg, name="mlp")(y)
         x += norm("post_feedforward_layernorm", y) if sandwich else y
         return x, own
 
@@ -168,7 +162,6 @@ class Layers(nn.Module):
 
     cfg: ModelConfig
     remat: bool
-    mesh: Mesh | None
 
     @nn.compact
     def __call__(self, x, positions, sight, sight_sliding, context, caches, slot):
@@ -178,7 +171,7 @@ class Layers(nn.Module):
         block = nn.remat(Block) if self.remat else Block
         for i in range(cfg.layers):
             slides = bool(cfg.sliding) and cfg.sliding[i]
-            x, kv = block(cfg, self.mesh, name=str(i))(
+            x, kv = block(cfg, name=str(i))(
                 x,
                 local if slides else rope,
                 sight_sliding if slides else sight,
@@ -210,14 +203,14 @@ class Model(nn.Module):
         table = Weight((self.cfg.vocab, self.cfg.width), name="embed_tokens").weight
         x = looked_up(table, tokens, self.mesh).astype(self.dtype)
         x = spread(x * jnp.asarray(self.cfg.embed_scale, self.dtype), self.mesh, ROWS)
-        x, own = Layers(self.cfg, self.remat, self.mesh, name="layers")(x, *layer_inputs)
+        x, own = Layers(self.cfg, self.remat, name="layers")(x, *layer_inputs)
         return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name="norm")(x), own
 
 
 class Transformer(nn.Module):
     """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`.
 
-    With a `mesh` it says where hidden states, heads and the MLP's width lie: `jaxreason.mesh`."""
+    With a `mesh` it says once where hidden states lie, and the compiler carries that on: `jaxreason.mesh`."""
 
     cfg: ModelConfig
     dtype: Any = jnp.float32
