@@ -8,7 +8,6 @@ them, along each axis of the mesh alone and along all three; what each device se
 `tensor` the prompts are those of one device. Writes collectives.csv and collectives.png into `--out`.
 """
 
-import csv
 import os
 from dataclasses import dataclass
 from math import inf, prod
@@ -25,7 +24,7 @@ from jaxreason.mesh import AXES, make_mesh
 from jaxreason.models.presets import PRESETS, preset
 from jaxreason.plan.figures import COLLECTIVES
 from jaxreason.plan.programs import Work, programs
-from jaxreason.runs import check_limits, choose, main, presets
+from jaxreason.runs import check_limits, choose, main, presets, write_csv
 from jaxreason.training.sharding import check_mesh
 
 DEVICES = 8
@@ -61,11 +60,7 @@ def run(cfg: Config) -> list[dict]:
         for name, figures in programs(work).items():
             rows.append({"devices": count, **dict(zip(AXES, sizes, strict=True)), "program": name, **figures.sent})
     folder = Path(cfg.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "collectives.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "collectives.csv", rows)
     report(rows, console)
     plot(rows, folder / "collectives.png", f"{cfg.model}, {cfg.prompts} prompts x {cfg.groups} completions a device")
     console.print(f"everything of this run: {folder}")

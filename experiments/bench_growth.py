@@ -7,7 +7,6 @@ tokens; each beside the same work with a copy of the prompt for every completion
 the update also without its prompts. Writes growth.csv and growth.png into `--out`.
 """
 
-import csv
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from rich.console import Console
 
 from jaxreason.models import ModelConfig, Transformer, fuse, load_model
 from jaxreason.objectives import GRPO
-from jaxreason.runs import check_limits, interleave, main, presets
+from jaxreason.runs import check_limits, interleave, main, presets, write_csv
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, row_keys
 from jaxreason.training import Batch, Updater, init_state, make_optimizer, prepare
 from jaxreason.types import Prompts, Rollouts
@@ -60,11 +59,7 @@ def run(cfg: Config) -> dict:
         console.print(f"sampling, prompts of {length}")
         rows += timed("sampling", length, samplers(cfg, config, params, length), cfg.rounds, console)
     folder = Path(cfg.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "growth.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "growth.csv", rows)
     plot(rows, folder / "growth.png", title=f"{cfg.model}, {cfg.prompts} prompts")
     shares = {}
     for groups in doubling(4, cfg.largest_group):

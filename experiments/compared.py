@@ -1,6 +1,5 @@
 """Runs of experiments/grpo_gsm8k.py that differ in a few flags, from one start and several seeds, side by side."""
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, choose, filled, presets, read_rows
+from jaxreason.runs import check_limits, choose, filled, presets, read_rows, write_csv
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,7 @@ def write(rows: list[dict], table: Table, curves: Curves, folder: Path, metrics:
         {"run": run, "seed": s, **row} for run, seeds in curves.items() for s, rows in enumerate(seeds) for row in rows
     ]
     for name, lines in {"runs": rows, "steps": steps}.items():
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, dict.fromkeys(key for line in lines for key in line))
-            writer.writeheader()
-            writer.writerows(lines)
+        write_csv(folder / f"{name}.csv", lines)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5 * len(metrics), 4), layout="constrained")

@@ -11,7 +11,6 @@ arithmetic, and which methods no other one beats, in a table, a CSV and a plot. 
 small reasoner that ships with the package.
 """
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
@@ -50,7 +49,7 @@ from jaxreason.inference import (
 from jaxreason.models import load_model
 from jaxreason.rewards import numbers
 from jaxreason.rewards.learned import LearnedReward
-from jaxreason.runs import RunFolder, check_limits, main, presets
+from jaxreason.runs import RunFolder, check_limits, main, presets, write_csv
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import Problem, Task, load_task, messages
 from jaxreason.text import encode_prompt
@@ -225,10 +224,7 @@ def measured(name: str, n: int, answers: list[list[Answered]], problems: Sequenc
 
 
 def report(points: list[dict], folder: Path, console: Console, title: str) -> None:
-    with (folder / "scaling.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, points[0])
-        writer.writeheader()
-        writer.writerows(points)
+    write_csv(folder / "scaling.csv", points)
     table, best = Table("method", "N", "accuracy", "read", "written", "GFLOP", "seconds", "not beaten"), pareto(points)
     for point in points:
         cells = (

@@ -11,7 +11,6 @@ exact decomposition of what accuracy gained, and the theory of pattern selection
 other model is reinforced as it is. A quarter of an hour a seed on two CPU cores; what is finished is not done again.
 """
 
-import csv
 import json
 import os
 import random
@@ -30,7 +29,7 @@ from selected import Told
 
 from jaxreason.errors import InputError
 from jaxreason.patterns import LABELLERS, discovered
-from jaxreason.runs import check_limits, choose, filled, main, presets, write_text
+from jaxreason.runs import check_limits, choose, filled, main, presets, write_csv, write_text
 from jaxreason.tasks import Task, load_task, messages
 from jaxreason.tasks.grade_school import (
     DIFFICULTIES,
@@ -175,10 +174,7 @@ def solution(problem: WordProblem, way: str) -> str:
 
 
 def report(rows: list[dict], runs: Mapping, folder: Path, console: Console) -> None:
-    with (folder / "selection.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "selection.csv", rows)
     table = Table(
         "start", "reward", "seed", "accuracy", "best pattern", "its share", "80 % at", "of the gain, selection"
     )

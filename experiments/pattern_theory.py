@@ -8,7 +8,6 @@ until the best pattern holds 1 - epsilon where no rival succeeds more often than
 the best pattern saves; and where self-certainty leads, which does not know the truth. Measured, not asserted.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.patterns.theory import flow, regime, rewards_from_inside, transition_time
-from jaxreason.runs import check_limits, main
+from jaxreason.runs import check_limits, main, write_csv
 
 SUCCESS = (0.9, 0.7, 0.1)  # of the best pattern, its rival, the rest
 EPSILONS = (0.1, 0.05, 0.02, 0.01, 0.005)
@@ -40,10 +39,7 @@ def run(cfg: Config) -> dict[str, list[dict]]:
     folder, console = Path(cfg.out), Console(highlight=False)
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(folder / f"{name}.csv", rows)
         shown = Table(*rows[0], title=name)
         for row in rows:
             shown.add_row(*(f"{value:.4g}" for value in row.values()))

@@ -11,7 +11,6 @@ is the model that answers without thinking aloud, the teacher the small reasoner
 on two CPU cores for one seed; a road that is finished is not taken again.
 """
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from rich.table import Table
 from jaxreason.errors import InputError
 from jaxreason.evaluation import wilson_interval
 from jaxreason.models import forward_flops, load_model
-from jaxreason.runs import check_limits, filled, main, presets, read_rows
+from jaxreason.runs import check_limits, filled, main, presets, read_rows, write_csv
 
 KEYS = 80  # tokens that one looks at, on average: with prompts of 50 and answers of 30 tokens
 
@@ -145,10 +144,7 @@ def spent(folder: Path) -> tuple[int, int, float]:
 
 def write(rows: list[dict], folder: Path, console: Console) -> None:
     """The table of all seeds together, its numbers as CSV, and accuracy over arithmetic as a plot."""
-    with (folder / "roads.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "roads.csv", rows)
     table = Table("road", "pass@1 [95 %]", "length", "tokens read", "written before", "TFLOP", "seconds")
     start = float(np.mean([row["before"] for row in rows]))
     table.add_row("none", f"{start:.1%}", "", "", "", "", "")

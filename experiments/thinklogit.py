@@ -10,7 +10,6 @@ Warm-up W and strength alpha are chosen on training problems that nothing else u
 package a seed takes about ten minutes on two CPU cores. Interrupted, the same command goes on.
 """
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from jaxreason.errors import InputError
 from jaxreason.evaluation import evaluate
 from jaxreason.inference import Reasoner, load_reasoner
 from jaxreason.patterns import words_per_thousand
-from jaxreason.runs import RunFolder, check_limits, choose, filled, main, presets
+from jaxreason.runs import RunFolder, check_limits, choose, filled, main, presets, write_csv
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import Problem, load_task, messages
 from jaxreason.training import EVALUATION
@@ -95,10 +94,7 @@ def run(cfg: Config) -> list[dict]:
         sweeps += own_sweep
     folder = Path(cfg.out)
     for name, lines in {"rows": rows, "sweep": sweeps}.items():
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, lines[0])
-            writer.writeheader()
-            writer.writerows(lines)
+        write_csv(folder / f"{name}.csv", lines)
     plot_sweep(sweeps, folder / "sweep.png")
     plot_rows(rows, folder / "rows.png")
     console.print(table(rows), f"everything of this run: {folder}")

@@ -62,8 +62,13 @@ def load_folder(path: str | os.PathLike[str]) -> LoadedModel:
     path = Path(path)
     if (path / "checkpoints").is_dir() and not any(path.glob("*.safetensors")):
         raise InputError(f"{path} is the folder of a run; give {path / 'model'}, which --export writes")
-    config = config_from_hf(_read_json(path / "config.json"))
+    config = read_config(path)
     return LoadedModel(config, _read_safetensors(path, config), load_tokenizer(path))
+
+
+def read_config(path: str | os.PathLike[str]) -> ModelConfig:
+    """The configuration alone, of a folder with config.json."""
+    return config_from_hf(_read_json(Path(path) / "config.json"))
 
 
 def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:

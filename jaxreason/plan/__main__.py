@@ -8,7 +8,6 @@ The sampler's and the update's programs are compiled for the slice named, or for
 they take. For TPUs: pip install 'jaxreason[tpu]', on any machine with Linux.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -21,7 +20,7 @@ from rich.table import Table
 from jaxreason.errors import InputError
 from jaxreason.mesh import make_mesh, mesh_of
 from jaxreason.models import ModelConfig
-from jaxreason.models.config import config_from_hf
+from jaxreason.models.load import read_config
 from jaxreason.models.presets import PRESETS, preset
 from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import Work
@@ -70,11 +69,11 @@ def run(cfg: Config) -> None:
 
 
 def find_config(name: str) -> ModelConfig:
-    file = Path(name).expanduser() / "config.json"
-    if name in PRESETS or not file.is_file():
-        choose("model", name, dict.fromkeys(PRESETS))
-        return preset(name)
-    return config_from_hf(json.loads(file.read_text(encoding="utf-8")))
+    folder = Path(name).expanduser()
+    if name not in PRESETS and (folder / "config.json").is_file():
+        return read_config(folder)
+    choose("model", name, dict.fromkeys(PRESETS))
+    return preset(name)
 
 
 def one_chip(cfg: Config, config: ModelConfig, on: Slice) -> Work:

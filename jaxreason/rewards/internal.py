@@ -3,6 +3,7 @@
 They rise together with accuracy first and then part from it (arXiv 2506.17219): measure beside a verifier.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import log
 from typing import NamedTuple
@@ -48,11 +49,11 @@ TOKEN_ENTROPY = Internal(token_entropy)
 TRAJECTORY_ENTROPY = Internal(trajectory_entropy)
 
 
-class _OfGroup:
+class _OfGroup(ABC):
     """A reward that compares a completion with the others of its group."""
 
-    def of_group(self, completions: Sequence[str], problem: Problem) -> list[float]:
-        raise NotImplementedError
+    @abstractmethod
+    def of_group(self, completions: Sequence[str], problem: Problem) -> list[float]: ...
 
     def __call__(self, completion: str, problem: Problem) -> float:
         return self.of_group([completion], problem)[0]

@@ -4,7 +4,7 @@ from jaxreason.runs.bench import contest, interleave, peak_gb, ready
 from jaxreason.runs.cli import check_limits, choose, filled, main, parse, presets
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
-from jaxreason.runs.folder import RunFolder, read_rows, write_json, write_text
+from jaxreason.runs.folder import RunFolder, read_rows, write_csv, write_json, write_text
 from jaxreason.runs.notebook import kept, runtime
 from jaxreason.runs.study import REAL, SMOKE, Study, Tuning
 from jaxreason.runs.train import train
@@ -32,6 +32,7 @@ __all__ = [
     "runtime",
     "show_progress",
     "train",
+    "write_csv",
     "write_json",
     "write_text",
 ]

@@ -5,10 +5,12 @@ config.json · metrics.jsonl (a flat object a step) · samples.jsonl · events.*
 writes them again, so the files of an interrupted run equal those of an uninterrupted one.
 """
 
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,15 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line a row, of all names that any of them has; whole or not at all."""
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, lines.getvalue())
 
 
 def _read_json(path: Path) -> Any:
