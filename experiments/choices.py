@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from jaxreason.errors import InputError
-from jaxreason.models import load_model
 from jaxreason.objectives import (
     CISPO,
     DAPO,
@@ -19,7 +18,7 @@ from jaxreason.objectives import (
 )
 from jaxreason.objectives.shaping import soft_overlong
 from jaxreason.rewards import Reward, numbers
-from jaxreason.rewards.internal import (
+from jaxreason.rewards.intrinsic import (
     SELF_CERTAINTY,
     TOKEN_ENTROPY,
     TRAJECTORY_ENTROPY,
@@ -32,6 +31,7 @@ from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import Study, choose
 from jaxreason.tasks import messages
 from jaxreason.text import encode_prompt
+from jaxreason.weights import load_model
 
 ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO, "gspo": GSPO, "cispo": CISPO, "rloo": RLOO}
 ALGORITHMS |= {"reinforce++": REINFORCE_PLUS_PLUS, "reinforce++-baseline": REINFORCE_PLUS_PLUS_BASELINE}

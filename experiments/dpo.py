@@ -20,15 +20,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxreason.data import Pair, paired, read_pairs, source
+from jaxreason.distributed.mesh import over_rows
 from jaxreason.errors import InputError
-from jaxreason.evaluation import paired, source
-from jaxreason.mesh import over_rows
-from jaxreason.models import Transformer, fuse, load_model
+from jaxreason.models import Transformer, fuse
 from jaxreason.objectives.preference import dpo, ipo, simpo
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets, write_text
 from jaxreason.tasks import Problem, messages
-from jaxreason.text import Pair, read_pairs
 from jaxreason.training import completion_logps, pair_loss, pair_steps, score_pairs
+from jaxreason.weights import load_model
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from pathlib import Path
 import jax
 
 from jaxreason.evaluation import evaluate
-from jaxreason.models import Transformer, fuse, load_model
+from jaxreason.models import Transformer, fuse
 from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import check_limits, main, presets, write_json
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
+from jaxreason.weights import load_model
 
 LIMITS = dict.fromkeys(("problems", "samples", "max_tokens", "rows"), (1, float("inf")))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, float("inf")), "seed": (0, 2**32 - 1)}

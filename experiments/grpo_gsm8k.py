@@ -16,15 +16,16 @@ from math import inf
 
 from choices import VERIFIERS, chosen_algorithm, chosen_reward
 
-from jaxreason.mesh import over_rows
-from jaxreason.models import SHIPPED, overlay, score_completions
-from jaxreason.patterns import LABELLERS, PatternMonitor
+from jaxreason.analysis import LABELLERS, PatternMonitor
+from jaxreason.distributed.mesh import over_rows
+from jaxreason.models import overlay, score_completions
 from jaxreason.rewards import numbers
-from jaxreason.rewards.internal import Majority, agreement
+from jaxreason.rewards.intrinsic import Majority, agreement
 from jaxreason.runs import Study, Tuning, choose, main, presets
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import set_aside
 from jaxreason.training import Replay, StepResult, TrainState, Updater, grpo_steps
+from jaxreason.weights import SHIPPED
 
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates", "tries"), (1, inf))

@@ -13,8 +13,8 @@ scheduled on the host), and tuning any of them.
 from dataclasses import dataclass
 
 import numpy as np
-from compared import PRESETS, Comparison, compare, interval, of_run, write
 from rich.table import Table
+from sweep import PRESETS, Comparison, compare, interval, of_run, write
 
 from jaxreason.runs import main
 

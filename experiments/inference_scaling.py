@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from inference_pictures import pareto, plot_scaling
+from inference_scaling.plots import pareto, plot_scaling
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +46,6 @@ from jaxreason.inference import (
     until_decided,
     weighted_consistency,
 )
-from jaxreason.models import load_model
 from jaxreason.rewards import numbers
 from jaxreason.rewards.learned import LearnedReward
 from jaxreason.runs import RunFolder, check_limits, main, presets, write_csv
@@ -54,6 +53,7 @@ from jaxreason.sampling import Sampling
 from jaxreason.tasks import Problem, Task, load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.training import EVALUATION
+from jaxreason.weights import load_model
 
 DIRECT = "Give the final answer alone, as `#### N`, where N is a number."
 

@@ -12,8 +12,8 @@ many of its labels are right. About twenty minutes a seed on two CPU cores; what
 from dataclasses import dataclass
 
 import numpy as np
-from compared import PRESETS, Comparison, compare, interval, of_run, write
 from rich.table import Table
+from sweep import PRESETS, Comparison, compare, interval, of_run, write
 
 from jaxreason.runs import main
 

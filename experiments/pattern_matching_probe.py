@@ -19,11 +19,12 @@ import jax
 from rich.console import Console
 
 from jaxreason.evaluation import evaluate, plot_sets, sets_table
-from jaxreason.models import Transformer, load_model
+from jaxreason.models import Transformer
 from jaxreason.runs import check_limits, evaluate_sets, main, presets, write_json
 from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
+from jaxreason.weights import load_model
 
 LIMITS = dict.fromkeys(("problems", "max_tokens", "rows"), (1, inf))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, 4), "seed": (0, 2**32 - 1)}

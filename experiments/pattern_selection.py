@@ -22,13 +22,13 @@ from pathlib import Path
 
 import grpo_gsm8k
 import sft
-from pattern_pictures import plot_arrows, plot_curves, plot_overlay
+from pattern_selection.plots import plot_arrows, plot_curves, plot_overlay
+from pattern_selection.run_analysis import Told
 from rich.console import Console
 from rich.table import Table
-from selected import Told
 
+from jaxreason.analysis import LABELLERS, discovered
 from jaxreason.errors import InputError
-from jaxreason.patterns import LABELLERS, discovered
 from jaxreason.runs import check_limits, choose, filled, main, presets, write_csv, write_text
 from jaxreason.tasks import Task, load_task, messages
 from jaxreason.tasks.grade_school import (

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.patterns.theory import flow, regime, rewards_from_inside, transition_time
+from jaxreason.analysis.theory import flow, regime, rewards_from_inside, transition_time
 from jaxreason.runs import check_limits, main, write_csv
 
 SUCCESS = (0.9, 0.7, 0.1)  # of the best pattern, its rival, the rest

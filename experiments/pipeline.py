@@ -22,13 +22,20 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreason.evaluation import evaluate
-from jaxreason.models import ModelConfig, Transformer, init, load_folder, save_folder
+from jaxreason.models import ModelConfig, Transformer, init
 from jaxreason.objectives import GRPO
 from jaxreason.rewards import numbers
 from jaxreason.runs import RunFolder, check_limits, main, presets, train
 from jaxreason.sampling import Policy, Sampling, sampler
-from jaxreason.tasks import Problem, Task, corpus, load_task
-from jaxreason.tasks.grade_school import answer_alone, bare_equations, checked_steps, labelled_steps, one_expression
+from jaxreason.tasks import Problem, Task, load_task
+from jaxreason.tasks.grade_school import (
+    answer_alone,
+    bare_equations,
+    checked_steps,
+    corpus,
+    labelled_steps,
+    one_expression,
+)
 from jaxreason.text import Document, Tokenizer, answered, encode_prompt, train_tokenizer
 from jaxreason.training import (
     EVALUATION,
@@ -45,6 +52,7 @@ from jaxreason.training import (
     text_steps,
 )
 from jaxreason.types import Params
+from jaxreason.weights import load_folder, save_folder
 
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 

@@ -17,11 +17,10 @@ from math import inf
 import jax
 import jax.numpy as jnp
 
+from jaxreason.data import accepted, fitted
 from jaxreason.errors import InputError
-from jaxreason.evaluation import accepted
 from jaxreason.models import overlay
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets
-from jaxreason.text import fitted
 from jaxreason.training import TrainState, in_turn, text_loss, text_steps
 
 

@@ -18,15 +18,16 @@ from pathlib import Path
 import jax
 from dpo import counted, write_pairs
 
+from jaxreason.data import Pair, read_pairs
+from jaxreason.distributed.mesh import fetched, over_rows
 from jaxreason.evaluation import mean_with_se, plot_training
-from jaxreason.mesh import fetched, over_rows
-from jaxreason.models import Transformer, overlay, rewards_of, save_folder, with_reward_head
+from jaxreason.models import Transformer, overlay, rewards_of, with_reward_head
+from jaxreason.models.partition import ADAPTERS, REWARD_HEAD, model_rules, place
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets, write_json
 from jaxreason.tasks import Problem
-from jaxreason.text import Pair, read_pairs
 from jaxreason.training import pair_steps, reward_loss, score_pairs
-from jaxreason.training.sharding import ADAPTERS, REWARD_HEAD, model_rules, place
 from jaxreason.types import Params
+from jaxreason.weights import save_folder
 
 
 @dataclass(frozen=True)

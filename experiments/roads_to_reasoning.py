@@ -31,8 +31,9 @@ from rich.table import Table
 
 from jaxreason.errors import InputError
 from jaxreason.evaluation import wilson_interval
-from jaxreason.models import forward_flops, load_model
+from jaxreason.models import forward_flops
 from jaxreason.runs import check_limits, filled, main, presets, read_rows, write_csv
+from jaxreason.weights import load_model
 
 KEYS = 80  # tokens that one looks at, on average: with prompts of 50 and answers of 30 tokens
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
+from jaxreason.data import fitted, read_lessons
 from jaxreason.errors import InputError
 from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets
-from jaxreason.text import Document, fitted, read_lessons
+from jaxreason.text import Document
 from jaxreason.training import in_turn, text_loss, text_steps
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import jax
 
+from jaxreason.data import Taught, accepted, fitted, pack, place, read_taught, unfiltered
 from jaxreason.errors import InputError
-from jaxreason.evaluation import accepted, unfiltered
-from jaxreason.models import Transformer, fuse, load_model, top_packed
+from jaxreason.models import Transformer, fuse, top_packed
 from jaxreason.rewards import numbers
 from jaxreason.runs import Study, write_text
 from jaxreason.tasks import Problem
-from jaxreason.text import Document, Taught, Tokenizer, check_same_vocabulary, fitted, pack, place, read_taught
+from jaxreason.text import Document, Tokenizer, check_same_vocabulary
 from jaxreason.types import Params
+from jaxreason.weights import load_model
 
 ROWS = 8  # of texts whose whole distributions are held at once
 

@@ -24,12 +24,12 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from thinklogit_pictures import plot_guidance, plot_rows, plot_sweep
+from thinklogit.plots import plot_guidance, plot_rows, plot_sweep
 
+from jaxreason.analysis import words_per_thousand
 from jaxreason.errors import InputError
 from jaxreason.evaluation import evaluate
 from jaxreason.inference import Reasoner, load_reasoner
-from jaxreason.patterns import words_per_thousand
 from jaxreason.runs import RunFolder, check_limits, choose, filled, main, presets, write_csv
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import Problem, load_task, messages

@@ -15,8 +15,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_for
 
 hook = jaxtyping.install_import_hook("jaxreason", "beartype.beartype")
 
-from jaxreason.models.load import save_folder  # noqa: E402 -- after the hook
 from jaxreason.text.tokenizer import HuggingFace, Tokenizer  # noqa: E402
+from jaxreason.weights.load import save_folder  # noqa: E402 -- after the hook
 from tests.models.families import TINY, tiny_params  # noqa: E402
 
 

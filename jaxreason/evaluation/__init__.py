@@ -12,17 +12,14 @@ from jaxreason.evaluation.report import (
     sets_table,
     side_by_side,
 )
-from jaxreason.evaluation.selection import accepted, paired, source, unfiltered
 
 __all__ = [
     "Evaluation",
-    "accepted",
     "before_after",
     "evaluate",
     "maj_at_k",
     "mean_with_se",
     "one_line",
-    "paired",
     "pass_at_k",
     "plot_curve",
     "plot_sets",
@@ -30,7 +27,5 @@ __all__ = [
     "plot_training",
     "sets_table",
     "side_by_side",
-    "source",
-    "unfiltered",
     "wilson_interval",
 ]

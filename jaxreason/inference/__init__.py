@@ -2,7 +2,7 @@
 
 from jaxreason.inference.best_of_n import best_of_n
 from jaxreason.inference.budget import Thinking, force_budget, thinking_of
-from jaxreason.inference.reasoner import Answered, Cost, Group, Prompt, Reasoner, Sample, load_reasoner
+from jaxreason.inference.model import Answered, Cost, Group, Prompt, Reasoner, Sample, load_reasoner
 from jaxreason.inference.refine import refine
 from jaxreason.inference.scorers import Scorer, SelfCertainty, mean_logp, rewarded
 from jaxreason.inference.search import step_search

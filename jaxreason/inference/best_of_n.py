@@ -2,7 +2,7 @@
 
 import math
 
-from jaxreason.inference.reasoner import Answered, Group
+from jaxreason.inference.model import Answered, Group
 from jaxreason.inference.scorers import Scorer, scored
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.reasoner import Cost, Group, Prompt, Reasoner, Sample
+from jaxreason.inference.model import Cost, Group, Prompt, Reasoner, Sample
 from jaxreason.sampling import row_keys
 from jaxreason.tasks import Problem
 from jaxreason.text import Tokenizer

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.reasoner import Answered, Cost, Group, Reasoner
+from jaxreason.inference.model import Answered, Cost, Group, Reasoner
 from jaxreason.inference.scorers import Scorer, scored
 from jaxreason.sampling import row_keys
 from jaxreason.tasks import Problem

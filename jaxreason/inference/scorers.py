@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxreason.inference.reasoner import Cost, Group, Reasoner, Sample
+from jaxreason.inference.model import Cost, Group, Reasoner, Sample
 from jaxreason.models import forward_flops, reading_flops, score_completions
 from jaxreason.rewards import Reward
 from jaxreason.sampling import TransformerDecoder, pad_prompts

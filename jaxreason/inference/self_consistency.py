@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.reasoner import Answered, Cost, Group, Reasoner
+from jaxreason.inference.model import Answered, Cost, Group, Reasoner
 from jaxreason.inference.scorers import Scorer, scored
 from jaxreason.rewards import numbers
 from jaxreason.rewards.votes import Equal, borda_weights, clusters, decided, majority_vote, weighted_vote

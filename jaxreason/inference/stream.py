@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxreason.inference.reasoner import Prompt, Reasoner
+from jaxreason.inference.model import Prompt, Reasoner
 from jaxreason.sampling import Decoder, Sampling
 from jaxreason.sampling.generate import Limits, advance, begin
 from jaxreason.text import Tokenizer

@@ -3,10 +3,8 @@
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
 from jaxreason.models.cost import forward_flops, reading_flops, training_flops, writing_flops
 from jaxreason.models.fuse import fuse, unfuse
-from jaxreason.models.load import LoadedModel, load_folder, load_model, save_folder
-from jaxreason.models.lora import Lora, adaptable, init_lora, load_lora, merge, overlay, save_lora, unmerge
-from jaxreason.models.resolve import SHIPPED
-from jaxreason.models.reward_model import rewards_of, with_reward_head
+from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, unmerge
+from jaxreason.models.reward_head import rewards_of, with_reward_head
 from jaxreason.models.scoring import (
     Scores,
     Top,
@@ -29,8 +27,6 @@ from jaxreason.models.transformer import (
 )
 
 __all__ = [
-    "SHIPPED",
-    "LoadedModel",
     "Lora",
     "ModelConfig",
     "Scores",
@@ -46,9 +42,6 @@ __all__ = [
     "fuse",
     "init",
     "init_lora",
-    "load_folder",
-    "load_lora",
-    "load_model",
     "merge",
     "overlay",
     "param_shapes",
@@ -57,8 +50,6 @@ __all__ = [
     "run_completions",
     "run_packed",
     "run_prompts",
-    "save_folder",
-    "save_lora",
     "score_completions",
     "score_packed",
     "token_ranks",

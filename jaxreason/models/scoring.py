@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreason.mesh import AXES, spread
+from jaxreason.distributed.mesh import AXES, spread
 from jaxreason.models.attention import KV
 from jaxreason.models.transformer import (
     Context,

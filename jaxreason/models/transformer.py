@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxreason.mesh import ROWS, spread
+from jaxreason.distributed.mesh import ROWS, spread
 from jaxreason.models.attention import KV, TIME, Sight, attend, squeezed, unsqueezed
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
@@ -210,7 +210,7 @@ class Model(nn.Module):
 class Transformer(nn.Module):
     """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`.
 
-    With a `mesh` it says once where hidden states lie, and the compiler carries that on: `jaxreason.mesh`."""
+    With a `mesh` it says once where hidden states lie, and the compiler carries that on: `distributed.mesh`."""
 
     cfg: ModelConfig
     dtype: Any = jnp.float32

@@ -17,18 +17,18 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from jaxreason.distributed.mesh import make_mesh, mesh_of
 from jaxreason.errors import InputError
-from jaxreason.mesh import make_mesh, mesh_of
 from jaxreason.models import ModelConfig
-from jaxreason.models.load import read_config
-from jaxreason.models.presets import PRESETS, preset
+from jaxreason.models.partition import check_mesh
 from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import Work
 from jaxreason.plan.report import Plan, flags, least, nearest, parameters, plan, roomiest, sizes
 from jaxreason.plan.slices import CHIPS, GIB, SLICES, Slice, find_slice
 from jaxreason.runs import check_limits, choose, main
 from jaxreason.runs.study import DTYPES
-from jaxreason.training.sharding import check_mesh
+from jaxreason.weights.load import read_config
+from jaxreason.weights.presets import PRESETS, preset
 
 LIMITS = dict.fromkeys(("prompts_per_step", "prompt_tokens", "max_tokens"), (1, inf))
 LIMITS |= {"groups": (2, inf), "update_memory": (1e-3, inf), "lora_rank": (0, inf), "kl_weight": (0, inf)}

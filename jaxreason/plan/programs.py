@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxreason.mesh import ROWS, gathered, rows_over
+from jaxreason.distributed.mesh import ROWS, gathered, rows_over
 from jaxreason.models import ModelConfig, Transformer, fuse, init
 from jaxreason.models.lora import Lora, adaptable, init_lora, overlay
+from jaxreason.models.partition import ADAPTERS, model_rules, shardings
 from jaxreason.objectives import GRPO
 from jaxreason.plan.figures import Figures, measure
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder
+from jaxreason.sampling.continuous_batching import room_for
 from jaxreason.sampling.rollout import bucket
-from jaxreason.sampling.schedule import room_for
 from jaxreason.training import Batch, Updater, init_state, make_optimizer
-from jaxreason.training.parts import at_once
-from jaxreason.training.sharding import ADAPTERS, model_rules, shardings
+from jaxreason.training.microbatch import at_once
 from jaxreason.types import Prompts, Rollouts
 
 

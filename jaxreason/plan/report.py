@@ -8,14 +8,14 @@ from math import ceil, inf, prod
 import jax
 import jax.numpy as jnp
 
-from jaxreason.mesh import AXES, make_mesh
+from jaxreason.distributed.mesh import AXES, make_mesh
 from jaxreason.models.cost import reading_flops, training_flops, writing_flops
+from jaxreason.models.partition import uncut
 from jaxreason.models.transformer import param_shapes
 from jaxreason.plan.figures import DoesNotFit, Figures
 from jaxreason.plan.programs import Held, Work, per_device, programs
 from jaxreason.plan.slices import Slice, find_slice, larger
-from jaxreason.sampling.schedule import room_for
-from jaxreason.training.sharding import uncut
+from jaxreason.sampling.continuous_batching import room_for
 
 ROOM = 0.85
 """Of a chip's memory that parameters, moments, gradients and caches may take, so that a mesh is worth compiling for."""

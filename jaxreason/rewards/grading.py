@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jaxreason.hosts import mine, summed
+from jaxreason.distributed.multihost import mine, summed
 from jaxreason.tasks.problem import Problem
 
 Reward = Callable[[str, Problem], float]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxreason.models.config import ModelConfig
-from jaxreason.models.reward_model import rewards_of
+from jaxreason.models.reward_head import rewards_of
 from jaxreason.models.transformer import Transformer
 from jaxreason.sampling.rollout import bucket, pad_prompts
 from jaxreason.tasks.problem import Problem

@@ -30,7 +30,7 @@ class MathGrader:
     def __init__(self, workers: int = 2, seconds: float = 1.0):
         if find_spec("math_verify") is None:
             raise InputError("grading LaTeX needs Math-Verify, which is not installed: pip install 'jaxreason[math]'")
-        self._command = [sys.executable, "-m", "jaxreason.rewards.judge", str(seconds)]
+        self._command = [sys.executable, "-m", "jaxreason.rewards.math_worker", str(seconds)]
         self._idle: SimpleQueue[Popen | None] = SimpleQueue()
         for _ in range(workers):
             self._idle.put(None)

@@ -1,6 +1,5 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.bench import contest, interleave, peak_gb, ready
 from jaxreason.runs.cli import check_limits, choose, filled, main, parse, presets
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
@@ -18,17 +17,13 @@ __all__ = [
     "check_limits",
     "choose",
     "conclude",
-    "contest",
     "evaluate_sets",
     "filled",
-    "interleave",
     "kept",
     "main",
     "parse",
-    "peak_gb",
     "presets",
     "read_rows",
-    "ready",
     "runtime",
     "show_progress",
     "train",

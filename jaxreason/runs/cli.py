@@ -14,9 +14,9 @@ import jax
 import simple_parsing
 
 from jaxreason.cache import cache_folder
+from jaxreason.distributed.multihost import check_same, join_hosts, lost, part
 from jaxreason.errors import InputError, Stopped
-from jaxreason.hosts import check_same, join_hosts, lost, part
-from jaxreason.models import SHIPPED
+from jaxreason.weights import SHIPPED
 
 Config = TypeVar("Config")
 Option = TypeVar("Option")

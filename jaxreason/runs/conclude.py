@@ -4,8 +4,8 @@ from typing import Any
 
 from rich.console import Console
 
+from jaxreason.distributed.multihost import writes
 from jaxreason.evaluation.report import before_after, plot_training, side_by_side
-from jaxreason.hosts import writes
 from jaxreason.runs.folder import RunFolder, write_json
 
 Evaluations = dict[str, dict[str, Any]]

@@ -16,8 +16,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from jaxreason.distributed.multihost import once, writes
 from jaxreason.errors import InputError
-from jaxreason.hosts import once, writes
 
 EXTENDABLE = {"steps", "token_budget", "data", "out", "export", "mesh", "hosts", "profile"}
 """Settings that may differ when a run goes on: how far it goes, where its files and its arrays are, but no number in

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 from rich.console import Console
 
+from jaxreason.distributed.mesh import chosen_mesh, fetched, on_rows
+from jaxreason.distributed.multihost import writes
 from jaxreason.evaluation import Evaluation, evaluate
-from jaxreason.hosts import writes
-from jaxreason.mesh import chosen_mesh, fetched, on_rows
-from jaxreason.models import Transformer, fuse, load_model, save_folder, unfuse
-from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, save_lora
+from jaxreason.models import Transformer, fuse, unfuse
+from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay
+from jaxreason.models.partition import ADAPTERS, check_mesh, keep, model_rules, place
 from jaxreason.rewards import Reward
 from jaxreason.runs.cli import check_limits, choose
 from jaxreason.runs.conclude import conclude
@@ -30,9 +31,11 @@ from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
 from jaxreason.tasks import Problem, load_task, messages
 from jaxreason.text import Document, Tokenizer, answered, encode_answer, encode_prompt
 from jaxreason.training import EVALUATION, TrainState, make_optimizer, supervised_update
-from jaxreason.training.sharding import ADAPTERS, check_mesh, keep, model_rules, place, placed_state
-from jaxreason.training.steps import Metrics
+from jaxreason.training.state import placed_state
+from jaxreason.training.updates import Metrics
 from jaxreason.types import Params
+from jaxreason.weights import load_model, save_folder
+from jaxreason.weights.adapters import save_lora
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 LIMITS = dict.fromkeys(("steps", "max_tokens", "eval_problems", "eval_samples", "save_every"), (1, inf))

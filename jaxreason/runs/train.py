@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
+from jaxreason.distributed.multihost import any_host
 from jaxreason.errors import Stopped
-from jaxreason.hosts import any_host
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder
-from jaxreason.runs.watch import Health, Notice, Watchdog, traced
+from jaxreason.runs.monitoring import Health, Notice, Watchdog, traced
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import TrainState
 

@@ -1,11 +1,11 @@
 """Rollouts: decoders, draws, the compiled sampler and its host side."""
 
+from jaxreason.sampling.continuous_batching import Sampler
 from jaxreason.sampling.decoder import Decoder, State, TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
 from jaxreason.sampling.generate import generate, row_keys
 from jaxreason.sampling.logit_arithmetic import Guidance, Guided, GuidedDecoder, Translation, guidance
 from jaxreason.sampling.rollout import Policy, check_prompts, pad_guided, pad_prompts, sample_all, sampler, texts
-from jaxreason.sampling.schedule import Sampler
 
 __all__ = [
     "GREEDY",

@@ -12,10 +12,10 @@ from jaxtyping import Array, Key
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.transformer import Transformer
+from jaxreason.sampling.continuous_batching import Sampler
 from jaxreason.sampling.decoder import TransformerDecoder
 from jaxreason.sampling.draw import Sampling
 from jaxreason.sampling.generate import row_keys
-from jaxreason.sampling.schedule import Sampler
 from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
 from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts

@@ -17,7 +17,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxreason.errors import InputError
-from jaxreason.text.packing import Document, answered
+from jaxreason.text.documents import Document, answered
 from jaxreason.text.tokenizer import Tokenizer
 
 Messages = Sequence[Any]

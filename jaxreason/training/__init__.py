@@ -4,7 +4,7 @@ from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.collect import Replay
 from jaxreason.training.distill import on_policy_steps, own_words, stored_loss, teacher_loss
 from jaxreason.training.loop import EVALUATION, StepResult, grpo_steps
-from jaxreason.training.parts import Updater
+from jaxreason.training.microbatch import Updater
 from jaxreason.training.preference import (
     completion_logps,
     given_pairs,
@@ -16,8 +16,8 @@ from jaxreason.training.preference import (
     verified_pairs,
 )
 from jaxreason.training.state import TrainState, init_state, make_optimizer
-from jaxreason.training.steps import Batch, grpo_loss, grpo_update, prepare
 from jaxreason.training.supervised import batch_of, in_turn, supervised_update, text_loss, text_steps
+from jaxreason.training.updates import Batch, grpo_loss, grpo_update, prepare
 
 __all__ = [
     "EVALUATION",

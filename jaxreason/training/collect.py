@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxreason.errors import InputError
 from jaxreason.models.scoring import Scores
 from jaxreason.rewards.grading import Grading, Reward
-from jaxreason.rewards.internal import Internal
+from jaxreason.rewards.intrinsic import Internal
+from jaxreason.sampling.continuous_batching import join_parts
 from jaxreason.sampling.rollout import Policy, texts
-from jaxreason.sampling.schedule import join_parts
 from jaxreason.tasks import Problem
 from jaxreason.types import Params, Rollouts
 

@@ -14,11 +14,11 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import token_mean
 from jaxreason.sampling.rollout import Policy, pad_prompts
 from jaxreason.tasks import Problem
-from jaxreason.text.packing import Document, answered
+from jaxreason.text.documents import Document, answered
 from jaxreason.training.loop import Update, next_problems
 from jaxreason.training.state import TrainState
-from jaxreason.training.steps import Batch, Metrics, Statistics
 from jaxreason.training.supervised import Texts
+from jaxreason.training.updates import Batch, Metrics, Statistics
 from jaxreason.types import Params
 
 

@@ -15,13 +15,13 @@ from jaxreason.models.lora import overlay
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives.algorithms import Algorithm
 from jaxreason.rewards.grading import Reward
-from jaxreason.rewards.internal import Internal
+from jaxreason.rewards.intrinsic import Internal
 from jaxreason.sampling.generate import row_keys
 from jaxreason.sampling.rollout import Policy
 from jaxreason.tasks import Problem
 from jaxreason.training.collect import Collected, Replay, Score, collect, differing, joined, some
 from jaxreason.training.state import TrainState
-from jaxreason.training.steps import Batch, Metrics, prepare
+from jaxreason.training.updates import Batch, Metrics, prepare
 from jaxreason.types import Params
 
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]

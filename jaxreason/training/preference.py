@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxreason.models.reward_model import rewards_of
+from jaxreason.data.jsonl import Pair
+from jaxreason.models.reward_head import rewards_of
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.preference import Preference, bradley_terry, dpo
 from jaxreason.rewards.grading import Reward, grade
 from jaxreason.sampling.rollout import Policy, bucket, pad_prompts, texts
 from jaxreason.tasks import Problem
-from jaxreason.text.lessons import Pair
 from jaxreason.training.loop import data_order, next_problems
 from jaxreason.training.state import TrainState
-from jaxreason.training.steps import Metrics, Statistics
+from jaxreason.training.updates import Metrics, Statistics
 from jaxreason.types import Params, Rollouts
 
 

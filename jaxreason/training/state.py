@@ -1,12 +1,16 @@
 """What training carries from step to step, and the optimiser that advances it."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
+from jaxreason.distributed.mesh import laid
+from jaxreason.models.partition import Rules, shardings
 from jaxreason.types import Params
 
 
@@ -80,3 +84,17 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
     """Before the first step; holds `params` itself, which an update that donates its state takes over."""
     step, position = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two buffers: each is donated on its own
     return TrainState(params, optimizer.init(params), step, position, jax.random.key(seed))
+
+
+def placed_state(
+    params: Params, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh | None, rules: Rules
+) -> TrainState:
+    """`init_state` of parameters that are placed."""
+    if mesh is None:
+        return init_state(params, optimizer, seed)
+    where = shardings(jax.eval_shape(partial(init_state, optimizer=optimizer, seed=seed), params), mesh, rules)
+    rest = init_state({}, optimizer, seed)._replace(opt_state=None)
+    opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(params)
+    return jax.tree.map(laid, rest, where._replace(params={}, opt_state=None))._replace(
+        params=params, opt_state=opt_state
+    )

@@ -10,13 +10,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxreason.data.packing import Placed, pack, pack_top, place
 from jaxreason.models.lora import overlay
 from jaxreason.models.scoring import Top, score_packed
 from jaxreason.models.transformer import Transformer
-from jaxreason.text.packing import Document, Placed, pack, pack_top, place
+from jaxreason.text.documents import Document
 from jaxreason.training.loop import data_order
 from jaxreason.training.state import TrainState, skipped_updates
-from jaxreason.training.steps import Metrics, Statistics, optimise
+from jaxreason.training.updates import Metrics, Statistics, optimise
 from jaxreason.types import Packed, Params
 
 

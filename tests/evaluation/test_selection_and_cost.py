@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxreason.evaluation import accepted, paired, source, unfiltered
+from jaxreason.data import accepted, paired, source, unfiltered
 from jaxreason.models.cost import forward_flops, reading_flops, training_flops, writing_flops
 from jaxreason.models.scoring import score_packed
 from jaxreason.models.transformer import Transformer, init

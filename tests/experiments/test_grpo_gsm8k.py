@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from jaxreason.models.fuse import fuse
-from jaxreason.models.load import load_folder
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import init_state, make_optimizer
+from jaxreason.weights.load import load_folder
 from tests.experiments.harness import AS_SCRIPT, Experiment
 
 SIZES = ["--prompts-per-step", "2", "--groups", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxreason.models import load_model
+from jaxreason.weights import load_model
 from tests.experiments.harness import Experiment
 
 FLAGS = ("--smoke", "--prompts-per-step", "8", "--max-tokens", "24", "--save-every", "4")

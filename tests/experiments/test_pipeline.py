@@ -5,7 +5,7 @@ import time
 
 import jax
 
-from jaxreason.models import load_folder
+from jaxreason.weights import load_folder
 from tests.experiments.harness import Experiment
 
 FAMILY = {"tiny", "tiny-base", "tiny-large-base"}

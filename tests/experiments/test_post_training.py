@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from jaxreason.models import load_folder, load_lora, load_model, merge
+from jaxreason.models import merge
 from jaxreason.tasks import load_task
+from jaxreason.weights import load_folder, load_lora, load_model
 from tests.experiments.harness import Experiment
 from tests.experiments.test_grpo_gsm8k import rows, timeless
 

@@ -7,10 +7,12 @@ import pytest
 
 from jaxreason.errors import InputError
 from jaxreason.inference import force_budget, load_reasoner
-from jaxreason.models import ModelConfig, init, save_folder
+from jaxreason.models import ModelConfig, init
 from jaxreason.sampling import Sampling
-from jaxreason.tasks import corpus, load_task, messages
+from jaxreason.tasks import load_task, messages
+from jaxreason.tasks.grade_school import corpus
 from jaxreason.text import train_tokenizer
+from jaxreason.weights import save_folder
 
 TASK = load_task("grade-school")
 KEY = jax.random.key(0)

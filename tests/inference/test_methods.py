@@ -27,7 +27,7 @@ from jaxreason.inference import (
     until_decided,
     weighted_consistency,
 )
-from jaxreason.inference.reasoner import Prompt
+from jaxreason.inference.model import Prompt
 from jaxreason.models.cost import reading_flops, writing_flops
 from jaxreason.rewards import numbers
 from jaxreason.sampling import GREEDY, Sampling

@@ -5,8 +5,8 @@ import pytest
 
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
-from jaxreason.models.config_gguf import config_from_gguf
 from jaxreason.models.rope import Rope, inverse_frequencies
+from jaxreason.weights.gguf_config import config_from_gguf
 from tests.models.families import TINY
 
 LLAMA_3_2_1B = {

@@ -11,9 +11,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxreason.errors import InputError
-from jaxreason.models import fuse, save_folder
-from jaxreason.models.lora import Lora, adaptable, init_lora, load_lora, merge, overlay, save_lora, unmerge
+from jaxreason.models import fuse
+from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, unmerge
 from jaxreason.models.transformer import Transformer, run_completions, run_prompts, unembed
+from jaxreason.weights import save_folder
+from jaxreason.weights.adapters import load_lora, save_lora
 from tests.models.families import TINY, tiny_batch, tiny_params, tiny_tokenizer
 
 CFG = replace(TINY["qwen3"], layers=2)

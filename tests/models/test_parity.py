@@ -12,8 +12,6 @@ from flax.traverse_util import flatten_dict
 
 from jaxreason.errors import InputError
 from jaxreason.models.config import config_from_hf, config_to_hf
-from jaxreason.models.load import load_model
-from jaxreason.models.resolve import PACKAGED, packaged_file
 from jaxreason.models.transformer import (
     Transformer,
     empty_caches,
@@ -24,6 +22,8 @@ from jaxreason.models.transformer import (
     unembed,
 )
 from jaxreason.types import Prompts
+from jaxreason.weights.load import load_model
+from jaxreason.weights.resolve import PACKAGED, packaged_file
 from tests.models.families import TINY, tiny_batch, tiny_params
 
 GOLDEN = Path(__file__).parent / "golden"

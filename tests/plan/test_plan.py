@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxreason.distributed.mesh import make_mesh
 from jaxreason.errors import InputError
-from jaxreason.mesh import make_mesh
 from jaxreason.models.cost import matrix_parameters
-from jaxreason.models.presets import preset
 from jaxreason.plan.__main__ import Config, run
 from jaxreason.plan.figures import measure
 from jaxreason.plan.programs import Work, programs
 from jaxreason.plan.report import flags, nearest, plan, roomiest
 from jaxreason.plan.slices import Slice, find_slice
+from jaxreason.weights.presets import preset
 from tests.models.families import TINY
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from jaxreason.errors import InputError
 from jaxreason.models.transformer import Transformer, run_completions, run_prompts, unembed
+from jaxreason.sampling.continuous_batching import Sampler
 from jaxreason.sampling.decoder import TransformerDecoder, fresh
 from jaxreason.sampling.draw import GREEDY, Sampling
 from jaxreason.sampling.generate import generate, row_keys
 from jaxreason.sampling.logit_arithmetic import Guided, GuidedDecoder, Translation, guidance, shift, translation
-from jaxreason.sampling.schedule import Sampler
 from jaxreason.types import GuidedPrompts, Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
 

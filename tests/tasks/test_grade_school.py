@@ -7,10 +7,11 @@ from itertools import islice
 import pytest
 
 from jaxreason.rewards import numbers
-from jaxreason.tasks import Problem, corpus, load_task
-from jaxreason.tasks.grade_school import DIFFICULTIES, STYLES, one_expression, with_answer, word_problems
-from jaxreason.tasks.premises import lessons, premises
-from jaxreason.tasks.stories import NEW_STORIES, STORIES, THINGS
+from jaxreason.tasks import Problem, load_task
+from jaxreason.tasks.grade_school import DIFFICULTIES, corpus, one_expression, with_answer, word_problems
+from jaxreason.tasks.grade_school.generator import STYLES
+from jaxreason.tasks.grade_school.premises import lessons, premises
+from jaxreason.tasks.grade_school.stories import NEW_STORIES, STORIES, THINGS
 
 
 def value(expression: str) -> Fraction:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxreason.models.gguf_reader import open_gguf
 from jaxreason.text.tokenizer import Tokenizer, tokenizer_from_gguf
+from jaxreason.weights.gguf_reader import open_gguf
 
 GOLDEN = Path(__file__).parent / "golden"
 make = runpy.run_path(str(GOLDEN / "make.py"))

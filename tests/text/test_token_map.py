@@ -8,10 +8,10 @@ import tokenizers
 from tokenizers.models import WordLevel
 
 from jaxreason.errors import InputError
-from jaxreason.models import load_model
-from jaxreason.tasks import corpus
+from jaxreason.tasks.grade_school import corpus
 from jaxreason.text import Tokenizer, check_same_vocabulary, pieces, token_map, train_tokenizer
 from jaxreason.text.tokenizer import HuggingFace
+from jaxreason.weights import load_model
 
 
 @pytest.fixture(scope="module")

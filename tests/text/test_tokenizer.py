@@ -14,8 +14,8 @@ import tokenizers
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from jaxreason.errors import InputError
-from jaxreason.models.gguf_reader import open_gguf
 from jaxreason.text.tokenizer import HuggingFace, SentencePiece, Tokenizer, load_tokenizer, tokenizer_from_gguf
+from jaxreason.weights.gguf_reader import open_gguf
 
 GOLDEN = Path(__file__).parent / "golden"
 make = runpy.run_path(str(GOLDEN / "make.py"))

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.models import load_model
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives import DAPO, GRPO
-from jaxreason.rewards.internal import SELF_CERTAINTY
+from jaxreason.rewards.intrinsic import SELF_CERTAINTY
 from jaxreason.sampling import Policy
 from jaxreason.tasks import Problem
 from jaxreason.training import TrainState, grpo_steps
 from jaxreason.training.collect import Replay
 from jaxreason.types import Rollouts
+from jaxreason.weights import load_model
 
 _, _, TOKENIZER = load_model("tiny")
 PROBLEMS = [Problem(question=f"{i}", answer="", solution="", index=i) for i in range(40)]

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.models.reward_model import rewards_of, with_reward_head
+from jaxreason.data import Pair
+from jaxreason.models.reward_head import rewards_of, with_reward_head
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.preference import ipo, simpo
-from jaxreason.text import Pair
 from jaxreason.training.preference import (
     completion_logps,
     given_pairs,

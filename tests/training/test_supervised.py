@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreason.data import place
 from jaxreason.models.scoring import score_completions, score_packed
 from jaxreason.models.transformer import Transformer
-from jaxreason.text import Document, answered, place
+from jaxreason.text import Document, answered
 from jaxreason.training.state import init_state, make_optimizer
 from jaxreason.training.supervised import batch_of, in_turn, supervised_update, text_loss, text_steps
 from jaxreason.types import Prompts

@@ -6,12 +6,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from jaxreason.models import load_model, scoring
+from jaxreason.models import scoring
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
 from jaxreason.sampling import Policy, Sampler, Sampling, TransformerDecoder, decoder
 from jaxreason.tasks import Problem
 from jaxreason.training import Updater, grpo_steps, init_state, make_optimizer
+from jaxreason.weights import load_model
 from tests.models.families import TINY, tiny_params
 
 _, _, TOKENIZER = load_model("tiny")

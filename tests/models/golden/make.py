@@ -14,10 +14,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from jaxreason.models.config import config_to_hf
-from jaxreason.models.gguf_reader import open_gguf
-from jaxreason.models.load import save_folder
-from jaxreason.models.resolve import PACKAGED, packaged_file
 from jaxreason.text.tokenizer import tokenizer_from_gguf
+from jaxreason.weights.gguf_reader import open_gguf
+from jaxreason.weights.load import save_folder
+from jaxreason.weights.resolve import PACKAGED, packaged_file
 from tests.models.families import TINY, tiny_batch, tiny_params, tiny_tokenizer
 
 GOLDEN = Path(__file__).parent

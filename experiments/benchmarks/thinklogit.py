@@ -1,0 +1,73 @@
+"""What does guidance cost while decoding, beside the three models one after the other?
+
+    python experiments/bench_thinklogit.py
+    python experiments/bench_thinklogit.py --target smollm2-135m --guide smollm2-135m --base smollm2-135m
+
+The same number of tokens from the fused model, and from target, guide and base each alone, in turns.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from timing import interleave
+
+from jaxreason.inference import Reasoner, load_reasoner
+from jaxreason.runs import check_limits, main, presets, write_json
+from jaxreason.sampling import Sampler, Sampling, row_keys
+from jaxreason.types import Prompts
+
+
+@dataclass(frozen=True)
+class Config:
+    target: str = "tiny-large-base"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
+    guide: str = "tiny"
+    base: str = "tiny-base"
+    prompts: int = 4
+    groups: int = 8  # completions per prompt
+    prompt_tokens: int = 128
+    tokens: int = 64  # a completion
+    rounds: int = 7
+    out: str = ""  # file for the figures, as JSON
+    smoke: bool = False  # a few tokens
+
+
+LIMITS = dict.fromkeys(("prompts", "groups", "prompt_tokens", "tokens", "rounds"), (1, inf))
+PRESETS = presets(smoke={"prompts": 1, "groups": 2, "prompt_tokens": 8, "tokens": 4, "rounds": 1})
+
+
+def run(cfg: Config) -> dict:
+    check_limits(cfg, LIMITS)
+    console, how = Console(highlight=False), {"sampling": Sampling(), "max_tokens": cfg.tokens, "ask": str}
+    names = {"target": cfg.target, "guide": cfg.guide, "base": cfg.base}
+    alone = {name: load_reasoner(model, **how) for name, model in names.items()}
+    fused = load_reasoner(cfg.target, guide=cfg.guide, base=cfg.base, warmup=0, **how)
+    contenders = {name: work(cfg, reasoner) for name, reasoner in ({"fused": fused} | alone).items()}
+    seconds = interleave(contenders, cfg.rounds, console)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    ratio = medians["fused"] / sum(medians[name] for name in alone)
+    device = jax.devices()[0].device_kind
+    figures = {"config": asdict(cfg), "device": device, "median_s": medians, "seconds": seconds, "ratio": ratio}
+    console.print(f"fused: {ratio:.2f} times the sum of the three ({device})")
+    if cfg.out:
+        write_json(Path(cfg.out), figures)
+    return figures
+
+
+def work(cfg: Config, reasoner: Reasoner) -> Callable[[], object]:
+    rng, known = np.random.default_rng(0), min(config.vocab for config in reasoner.configs)
+    tokens = rng.integers(0, known, (cfg.prompts, cfg.prompt_tokens)).astype(np.int32)
+    prompts = Prompts(tokens, np.ones(tokens.shape, bool))
+    keys = row_keys(jax.random.key(0), np.arange(cfg.prompts), cfg.groups)
+    sample = Sampler(reasoner.decoder, reasoner.sampling, max_tokens=cfg.tokens, stop_ids=())
+    return partial(sample, reasoner.params, prompts, keys=keys)
+
+
+if __name__ == "__main__":
+    main(run, Config, __doc__, PRESETS)

@@ -1,0 +1,1 @@
+"""What experiments/inference_scaling.py needs of its own."""

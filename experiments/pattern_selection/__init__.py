@@ -1,0 +1,1 @@
+"""What experiments/pattern_selection.py needs of its own."""

@@ -1,0 +1,1 @@
+"""What experiments/thinklogit.py needs of its own."""

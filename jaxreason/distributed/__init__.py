@@ -1,0 +1,1 @@
+"""Devices and processes: a mesh, its shardings, and several hosts in step."""

@@ -1,0 +1,212 @@
+"""Generated word problems with worked solutions in GSM8K's form: any number, from a seed, at a chosen difficulty.
+
+Held-out sets that training cannot have met: known stories with new numbers and names (`test`), new stories, larger
+numbers, and premises that contradict each other (premises.py). Whether numbers are new is decided by a hash of story
+and numbers, so no seed of the training stream can reach a held-out problem.
+"""
+
+import hashlib
+import operator
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+from jaxreason.tasks.examples import GRADE_SCHOOL
+from jaxreason.tasks.grade_school.premises import premises
+from jaxreason.tasks.grade_school.stories import NEW_STORIES, STORIES, THINGS, Story, names
+from jaxreason.tasks.gsm8k import INSTRUCTION
+from jaxreason.tasks.problem import Problem, Task
+
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
+INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    steps: tuple[int, int] = (1, 4)
+    """Fewest and most steps of a solution."""
+    factor: int = 12
+    """Largest factor in a text."""
+    amount: int = 99
+    """Largest other number in a text."""
+    result: int = 200
+    """Largest number in a solution."""
+    above: int = 0
+    """Every problem has some number above this."""
+
+
+DIFFICULTIES = {
+    "easy": Difficulty(steps=(1, 2), factor=5, amount=20, result=40),
+    "medium": Difficulty(),
+    "hard": Difficulty(steps=(3, 4), factor=20, amount=200, result=400),
+}
+
+
+class Step(NamedTuple):
+    label: str
+    left: int
+    operator: str
+    right: int
+    result: int
+
+    def __str__(self) -> str:
+        return f"{self.left}{self.operator}{self.right}={self.result}"
+
+
+class WordProblem(NamedTuple):
+    question: str
+    steps: tuple[Step, ...]
+    expression: str
+    """All steps in one: `(3+4)*2`."""
+
+    @property
+    def answer(self) -> str:
+        return str(self.steps[-1].result)
+
+
+def word_problems(
+    seed: int | str,
+    difficulty: Difficulty = DIFFICULTIES["medium"],
+    *,
+    stories: Sequence[Story] = STORIES,
+    new_names: bool = False,
+    new_numbers: bool | None = False,
+) -> Iterator[WordProblem]:
+    """An endless stream. What is `new` is held out: no problem drawn without it has those names, or those numbers.
+
+    `new_numbers` None takes any.
+    """
+    rng = random.Random(f"{seed} {difficulty}")
+    low, high = difficulty.steps
+    stories = [story for story in stories if low <= len(story.steps) <= high]
+    while True:
+        story = rng.choice(stories)
+        numbers, (steps, expression) = _draw(rng, story, difficulty, new_numbers)
+        words = dict(zip("ABC", names(rng, 3, new=new_names), strict=True))
+        words |= dict(zip("xy", rng.sample(THINGS, 2), strict=True))
+        yield WordProblem(story.text.format(**numbers, **words), steps, expression)
+
+
+def _draw(rng: random.Random, story: Story, difficulty: Difficulty, new: bool | None):
+    """Numbers that fit the story and the difficulty, and its solution."""
+    while True:
+        factors, amounts = range(2, difficulty.factor + 1), range(2, difficulty.amount + 1)
+        numbers = dict(zip("kmnp", rng.choices(factors, k=4), strict=True))
+        numbers |= dict(zip("abc", rng.choices(amounts, k=3), strict=True))
+        numbers = {name: value for name, value in numbers.items() if f"{{{name}}}" in story.text}
+        solved = solve(story, numbers)
+        if solved is None:
+            continue
+        largest = max(max(step.left, step.right, step.result) for step in solved[0])
+        if difficulty.above < largest <= difficulty.result and new in (None, _reserved(story, numbers)):
+            return numbers, solved
+
+
+def solve(story: Story, numbers: dict[str, int]) -> tuple[tuple[Step, ...], str] | None:
+    """The steps with their numbers, and all in one expression; None unless every result is a positive whole number."""
+    values, steps = dict(numbers), []
+    texts = {name: (str(value), "") for name, value in numbers.items()}  # expression and its outermost operator
+    for step in story.steps:
+        label, _, left, sign, right = step.split()
+        for literal in {left, right} - values.keys():
+            values[literal], texts[literal] = int(literal), (literal, "")
+        x, y = values[left], values[right]
+        if sign == "/" and x % y:
+            return None
+        values[label] = OPERATIONS[sign](x, y)
+        if values[label] < 1:
+            return None
+        steps.append(Step(label, x, sign, y, values[label]))
+        texts[label] = _join(texts[left], sign, texts[right]), sign
+    return tuple(steps), texts[label][0]
+
+
+def _join(left: tuple[str, str], sign: str, right: tuple[str, str]) -> str:
+    """Left operator right, in brackets where precedence asks for them."""
+    brackets = {"+": ("", ""), "-": ("", "+-"), "*": ("+-", "+-"), "/": ("+-", "+-*/")}[sign]
+    pairs = zip((left, right), brackets, strict=True)
+    return sign.join(f"({text})" if outer and outer in loose else text for (text, outer), loose in pairs)
+
+
+def _reserved(story: Story, numbers: dict[str, int]) -> bool:
+    """Whether these numbers of this story are held out: a quarter, by sha256, the same on every machine."""
+    return hashlib.sha256(f"{story.text} {sorted(numbers.items())}".encode()).digest()[0] < 64
+
+
+# --- ways to write a solution down; the last line is the same in all ---
+
+
+def labelled_steps(problem: WordProblem) -> str:
+    return "\n".join(f"{step.label}: {step}" for step in problem.steps)
+
+
+def bare_equations(problem: WordProblem) -> str:
+    return "\n".join(map(str, problem.steps))
+
+
+def one_expression(problem: WordProblem) -> str:
+    return f"{problem.expression}={problem.answer}"
+
+
+def checked_steps(problem: WordProblem) -> str:
+    """Labelled steps, then the last one verified by the inverse operation."""
+    _, left, sign, right, result = problem.steps[-1]
+    return f"{labelled_steps(problem)}\ncheck: {Step('', result, INVERSE[sign], right, left)}"
+
+
+def answer_alone(problem: WordProblem) -> str:
+    return ""
+
+
+STYLES = (labelled_steps, bare_equations, one_expression, checked_steps, answer_alone)
+
+
+def with_answer(solution: str, answer: str) -> str:
+    return f"{solution}\n#### {answer}".lstrip()
+
+
+# --- as a task ---
+
+TRAINING_SEED, HELD_OUT_SEED = 1, 2
+TRAINING, HELD_OUT = 10_000, 1_000  # problems
+
+
+def as_problems(stream: Iterator[WordProblem], count: int) -> list[Problem]:
+    """`count` problems; no question twice."""
+    found: dict[str, Problem] = {}
+    for item in islice(stream, 50 * count):
+        if len(found) == count:
+            break
+        if item.question not in found:
+            found[item.question] = Problem(item.question, item.answer, labelled_steps(item), len(found))
+    return list(found.values())
+
+
+def load(level: str) -> Task:
+    """Training problems at a level of `DIFFICULTIES`, and every held-out set."""
+    difficulty = DIFFICULTIES[level]
+    larger = replace(
+        difficulty,
+        factor=2 * difficulty.factor,
+        amount=4 * difficulty.amount,
+        result=4 * difficulty.result,
+        above=difficulty.result,
+    )
+    unseen = partial(word_problems, HELD_OUT_SEED, new_names=True)
+    contradictions, sound_twins = premises(HELD_OUT_SEED, HELD_OUT)
+    return Task(
+        "grade-school" if level == "medium" else f"grade-school:{level}",
+        train=as_problems(word_problems(TRAINING_SEED, difficulty), TRAINING),
+        test=as_problems(unseen(difficulty, new_numbers=True), HELD_OUT),
+        instruction=INSTRUCTION,
+        examples=GRADE_SCHOOL,
+        probes={
+            "new_stories": as_problems(unseen(difficulty, stories=NEW_STORIES, new_numbers=None), HELD_OUT),
+            "larger_numbers": as_problems(unseen(larger, new_numbers=None), HELD_OUT),
+            "contradictions": contradictions,
+            "sound_twins": sound_twins,
+        },
+    )

@@ -1,0 +1,15 @@
+"""Published files in and out: safetensors, GGUF, adapters; bundled, pip-installed and Hugging Face models."""
+
+from jaxreason.weights.adapters import load_lora, save_lora
+from jaxreason.weights.load import LoadedModel, load_folder, load_model, save_folder
+from jaxreason.weights.resolve import SHIPPED
+
+__all__ = [
+    "SHIPPED",
+    "LoadedModel",
+    "load_folder",
+    "load_lora",
+    "load_model",
+    "save_folder",
+    "save_lora",
+]

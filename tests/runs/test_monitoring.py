@@ -1,0 +1,105 @@
+"""Long runs: what stalls, breaks or is told to end says so and leaves something to go on from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from rich.console import Console
+
+from jaxreason.errors import InputError, Stopped
+from jaxreason.runs.folder import RunFolder
+from jaxreason.runs.monitoring import Health, traced, traced_steps
+from jaxreason.runs.train import train
+from jaxreason.training.state import init_state
+
+
+def trained(tmp_path, metrics_of, steps: int = 40) -> None:
+    """Steps that do nothing but report."""
+
+    def advance(state):
+        for step in range(int(state.step) + 1, steps + 1):
+            state = state._replace(step=jnp.int32(step))
+            yield state, {"loss": 0.0, **metrics_of(step)}
+
+    initial = init_state({"w": jnp.zeros(2)}, optax.sgd(0.1), 0)
+    folder = RunFolder(tmp_path / "run", {"steps": steps})
+    how = {"steps": steps, "save_every": 5, "folder": folder, "title": "a test"}
+    train(initial, advance, console=Console(quiet=True), **how)
+
+
+def test_gradients_that_stay_infinite_end_the_run_at_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(Stopped, match=r"step 22: gradients are not finite in 10 steps .*checkpoints/20: ") as stopped:
+        trained(tmp_path, lambda step: {"skipped_updates": max(0, step - 12)})
+    assert stopped.value.status == 1
+
+
+def test_a_collapse_of_the_reward_ends_the_run_at_the_last_good_checkpoint(tmp_path):
+    rewards = [0.1 * min(step, 8) for step in range(1, 18)] + [0.02] * 23  # the ten best end with step 17
+    shown = dict.fromkeys(("strict_share", "lenient_share", "constant_groups_share", "length_mean", "entropy"), 0.0)
+    shown |= dict.fromkeys(("grad_norm", "tokens_per_second", "seconds_sampling", "seconds_update"), 0.0)
+    with pytest.raises(Stopped, match=r"step 27: the mean reward fell from 0.800 to 0.020; .*checkpoints/15: "):
+        trained(tmp_path, lambda step: {"reward_mean": rewards[step - 1], **shown})
+
+
+def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
+    health = Health()
+    for step in range(1, 200):
+        earned = {"reward_mean": 1.0 if step > 100 else 0.0, "skipped_updates": step // 2}
+        assert not health({"step": step, **earned})
+
+
+@pytest.mark.parametrize(("completions", "ends"), [(4, False), (400, True)])
+def test_few_completions_may_fall_by_chance(completions, ends):
+    health, sizes = Health(), {"tokens": 8 * completions, "length_mean": 8.0}
+    said = [health({"reward_mean": 0.25 if step < 4 else 0.0, **sizes}) for step in range(40)]
+    assert any(said) == ends
+
+
+def test_chosen_steps_are_traced(tmp_path):
+    def work():
+        for _ in range(4):
+            yield (jax.jit(lambda x: x @ x)(jnp.ones((8, 8))),)
+
+    assert len(list(traced(work(), "3", 1, tmp_path / "profile"))) == 4
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert not list(traced(iter(()), "", 0, tmp_path / "none")) and not (tmp_path / "none").exists()
+    for wrong in ("three", "0", "5-3"):
+        with pytest.raises(InputError, match="--profile"):
+            traced_steps(wrong)
+
+
+STALLED = """
+import time
+from jaxreason.runs.monitoring import Watchdog
+with Watchdog("a test", seconds=1.0) as dog:
+    dog.fed()
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_stands_still_says_where_and_ends():
+    done = subprocess.run([sys.executable, "-c", STALLED], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert "most recent call first" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: a test stands still, no step in 1 s (threads above); run")
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
+
+    def told(step: int) -> dict:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(Stopped, match="told to end, saved step 7: run the same command") as stopped:
+        trained(tmp_path, told)
+    assert stopped.value.status == 143
+    trained(tmp_path, lambda step: {})
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 41))
