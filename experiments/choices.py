@@ -22,9 +22,9 @@ from jaxreason.rewards.intrinsic import (
     SELF_CERTAINTY,
     TOKEN_ENTROPY,
     TRAJECTORY_ENTROPY,
-    ClusterShare,
-    Internal,
-    Majority,
+    ClusterReward,
+    IntrinsicReward,
+    MajorityReward,
 )
 from jaxreason.rewards.learned import LearnedReward
 from jaxreason.rewards.math import MathGrader
@@ -36,8 +36,8 @@ from jaxreason.weights import load_model
 ALGORITHMS = {"grpo": GRPO, "dr_grpo": DR_GRPO, "dapo": DAPO, "gspo": GSPO, "cispo": CISPO, "rloo": RLOO}
 ALGORITHMS |= {"reinforce++": REINFORCE_PLUS_PLUS, "reinforce++-baseline": REINFORCE_PLUS_PLUS_BASELINE}
 VERIFIERS = {"strict": numbers.strict, "lenient": numbers.lenient, "symbolic": MathGrader}
-REWARDS = VERIFIERS | {"self-certainty": SELF_CERTAINTY, "token-entropy": TOKEN_ENTROPY, "majority": Majority}
-REWARDS |= {"trajectory-entropy": TRAJECTORY_ENTROPY, "clusters": ClusterShare}
+REWARDS = VERIFIERS | {"self-certainty": SELF_CERTAINTY, "token-entropy": TOKEN_ENTROPY, "majority": MajorityReward}
+REWARDS |= {"trajectory-entropy": TRAJECTORY_ENTROPY, "clusters": ClusterReward}
 
 
 def chosen_algorithm(cfg) -> Algorithm:
@@ -55,7 +55,7 @@ def chosen_algorithm(cfg) -> Algorithm:
     )
 
 
-def chosen_reward(cfg, study: Study) -> Reward | Internal:
+def chosen_reward(cfg, study: Study) -> Reward | IntrinsicReward:
     """The verifier or internal reward of that name, or the reward model in that folder, asked as in its training."""
     if not Path(cfg.reward).is_dir():
         reward = choose("reward", cfg.reward, REWARDS)

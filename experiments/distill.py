@@ -25,16 +25,16 @@ from jaxreason.errors import InputError
 from jaxreason.models import score_completions
 from jaxreason.objectives import GRPO
 from jaxreason.objectives.divergence import forward_kl, jensen_shannon, reverse_kl
-from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets
+from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, choose, main, presets
 from jaxreason.training import (
-    Updater,
-    in_turn,
+    MicrobatchedUpdate,
+    distill_loss,
     on_policy_steps,
-    own_words,
-    stored_loss,
-    teacher_loss,
-    text_loss,
+    sft_loss,
+    shuffled_stream,
+    student_samples,
     text_steps,
+    topk_distill_loss,
 )
 
 DIVERGENCES = {"forward": forward_kl, "reverse": reverse_kl, "jensen-shannon": jensen_shannon}
@@ -57,11 +57,13 @@ class Config(Tuning):
     length: int = 160  # tokens a row
     micro_batches: int = 4  # parts of the rows that go through one after the other: the same step, less memory
     prompts_per_step: int = 32  # of gkd and on-policy
-    groups: int = 4  # completions per prompt, of on-policy
+    group_size: int = 4  # completions per prompt, of on-policy
     update_memory: float = 0.075  # GB for activations, about, of on-policy
 
 
-LIMITS = dict.fromkeys(("problems", "samples", "keep", "rows", "micro_batches", "prompts_per_step", "groups"), (1, inf))
+LIMITS = dict.fromkeys(
+    ("problems", "samples", "keep", "rows", "micro_batches", "prompts_per_step", "group_size"), (1, inf)
+)
 LIMITS |= {
     "length": (2, inf),
     "softness": (1e-3, 1e3),
@@ -70,7 +72,8 @@ LIMITS |= {
     "update_memory": (1e-9, inf),
 }
 PRESETS = presets(
-    real=REAL, smoke=SMOKE | {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "groups": 2}
+    real=PRETRAINED_DEFAULTS,
+    smoke=SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "group_size": 2},
 )
 
 
@@ -84,8 +87,8 @@ def run(cfg: Config) -> dict:
 
 def hard(cfg: Config, study: Study) -> Callable:
     """Fine-tuning on what the teacher wrote."""
-    update = study.updates(partial(text_loss, model=study.model), micro_batches=cfg.micro_batches)
-    return partial(text_steps, documents=partial(in_turn, lessons(cfg, study)), update=update, **sizes(cfg))
+    update = study.updates(partial(sft_loss, model=study.model), micro_batches=cfg.micro_batches)
+    return partial(text_steps, documents=partial(shuffled_stream, lessons(cfg, study)), update=update, **sizes(cfg))
 
 
 def soft(cfg: Config, study: Study) -> Callable:
@@ -93,29 +96,31 @@ def soft(cfg: Config, study: Study) -> Callable:
     how = {"model": study.model, "divergence": choose("divergence", cfg.divergence, DIVERGENCES)}
     how |= {"temperature": cfg.softness}
     if cfg.top_k:
-        update = study.updates(partial(stored_loss, **how), micro_batches=cfg.micro_batches)
+        update = study.updates(partial(topk_distill_loss, **how), micro_batches=cfg.micro_batches)
     else:
         model, teacher = load_teacher(cfg, study)
-        loss = partial(teacher_loss, teacher_model=model, **how)
+        loss = partial(distill_loss, teacher_model=model, **how)
         update = study.updates(loss, teacher, micro_batches=cfg.micro_batches)
-    return partial(text_steps, documents=partial(in_turn, lessons(cfg, study)), update=update, **sizes(cfg))
+    return partial(text_steps, documents=partial(shuffled_stream, lessons(cfg, study)), update=update, **sizes(cfg))
 
 
 def gkd(cfg: Config, study: Study) -> Callable:
     """The teacher's probabilities on what the student writes, step by step."""
     model, teacher = load_teacher(cfg, study)
     how = {"divergence": choose("divergence", cfg.divergence, DIVERGENCES), "temperature": cfg.softness}
-    loss = partial(teacher_loss, model=study.model, teacher_model=model, **how)
+    loss = partial(distill_loss, model=study.model, teacher_model=model, **how)
     update = study.updates(loss, teacher, micro_batches=cfg.micro_batches)
-    asked = {"problems": study.task.train, "prompts_per_step": cfg.prompts_per_step, "policy": study.policy}
-    return partial(text_steps, documents=partial(own_words, frozen=study.frozen, **asked), update=update, **sizes(cfg))
+    asked = {"problems": study.task.train, "prompts_per_step": cfg.prompts_per_step, "sampler": study.sampler}
+    return partial(
+        text_steps, documents=partial(student_samples, frozen=study.frozen, **asked), update=update, **sizes(cfg)
+    )
 
 
 def on_policy(cfg: Config, study: Study) -> Callable:
     """The teacher's opinion of each token that the student writes."""
     model, teacher = load_teacher(cfg, study)
     score = partial(jax.jit(partial(score_completions, model=model, temperature=cfg.temperature)), teacher)
-    update = Updater(
+    update = MicrobatchedUpdate(
         model=study.model,
         algorithm=GRPO,
         optimizer=study.optimizer,
@@ -123,7 +128,12 @@ def on_policy(cfg: Config, study: Study) -> Callable:
         memory=cfg.update_memory * 1e9,
         frozen=study.frozen,
     )
-    how = {"steps": cfg.steps, "prompts_per_step": cfg.prompts_per_step, "groups": cfg.groups, "policy": study.policy}
+    how = {
+        "steps": cfg.steps,
+        "prompts_per_step": cfg.prompts_per_step,
+        "group_size": cfg.group_size,
+        "sampler": study.sampler,
+    }
     how |= {"teacher": score, "update": update, "frozen": study.frozen}
     return partial(on_policy_steps, problems=study.task.train, **how)
 

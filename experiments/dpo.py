@@ -20,12 +20,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxreason.data import Pair, paired, read_pairs, source
-from jaxreason.distributed.mesh import over_rows
+from jaxreason.data import PreferencePair, load_preference_jsonl, make_pairs, source
+from jaxreason.distributed.mesh import jit_batch_sharded
 from jaxreason.errors import InputError
 from jaxreason.models import Transformer, fuse
 from jaxreason.objectives.preference import dpo, ipo, simpo
-from jaxreason.runs import REAL, SMOKE, Study, Tuning, choose, main, presets, write_text
+from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, choose, main, presets, write_text
 from jaxreason.tasks import Problem, messages
 from jaxreason.training import completion_logps, pair_loss, pair_steps, score_pairs
 from jaxreason.weights import load_model
@@ -51,7 +51,10 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
 LIMITS |= {"beta": (1e-6, inf), "label_smoothing": (0, 0.5), "gamma": (0, inf)}
-PRESETS = presets(real=REAL, smoke=SMOKE | {"problems": 24, "samples": 4, "pairs_per_step": 4, "max_tokens": 40})
+PRESETS = presets(
+    real=PRETRAINED_DEFAULTS,
+    smoke=SMOKE_DEFAULTS | {"problems": 24, "samples": 4, "pairs_per_step": 4, "max_tokens": 40},
+)
 
 
 def run(cfg: Config) -> dict:
@@ -62,11 +65,11 @@ def run(cfg: Config) -> dict:
     file = Path(cfg.pairs) if cfg.pairs else study.folder.path / "pairs.jsonl"
     if not file.exists() and not cfg.pairs:
         write_pairs(cfg, study, study.task.train[: cfg.problems], file)
-    pairs = read_pairs(file, study.tokenizer)
+    pairs = load_preference_jsonl(file, study.tokenizer)
     study.console.print(f"{len(pairs)} pairs: {counted(pairs)}")
-    score = over_rows(partial(completion_logps, model=study.model), study.mesh)
+    score = jit_batch_sharded(partial(completion_logps, model=study.model), study.mesh)
     scored = partial(score_pairs, study.base, pairs, pairs_per_step=cfg.pairs_per_step, score=score)
-    reference = np.array(study.folder.remember("reference_logps.json", lambda: scored().tolist()), np.float32)
+    reference = np.array(study.folder.load_or_compute("reference_logps.json", lambda: scored().tolist()), np.float32)
     update = study.updates(partial(pair_loss, model=study.model, preference=preference))
     sizes = {"steps": cfg.steps, "pairs_per_step": cfg.pairs_per_step}
     return study.run(partial(pair_steps, pairs=pairs, reference_logps=reference, update=update, **sizes))
@@ -85,10 +88,10 @@ def write_pairs(cfg: Config, study: Study, problems: Sequence[Problem], file: Pa
         config, params, tokenizer = load_model(writer)
         how = {"model": Transformer(config, study.model.dtype), "tokenizer": tokenizer}
         key = jax.random.key(cfg.seed)
-        answers = study.written(writer, fuse(params), problems, groups=cfg.samples, key=key, **how)
+        answers = study.written(writer, fuse(params), problems, group_size=cfg.samples, key=key, **how)
         samples += [sample | {"model": writer} for sample in answers]
     asked = {problem.index: messages(study.task, problem, cfg.shots) for problem in problems}
-    pairs = paired(samples, kinds, most=cfg.keep)
+    pairs = make_pairs(samples, kinds, most=cfg.keep)
     if not pairs:
         raise InputError(f"no problem has answers of both sides of {cfg.kinds or kinds}: give more --problems")
     lines = (
@@ -104,7 +107,7 @@ def write_pairs(cfg: Config, study: Study, problems: Sequence[Problem], file: Pa
     write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def counted(pairs: list[Pair]) -> str:
+def counted(pairs: list[PreferencePair]) -> str:
     kinds = [">".join(pair.sources) for pair in pairs]
     return ", ".join(f"{kinds.count(kind)} {kind if kind != '>' else 'of a file'}" for kind in dict.fromkeys(kinds))
 

@@ -18,16 +18,16 @@ from jaxreason.evaluation import evaluate
 from jaxreason.models import Transformer, fuse
 from jaxreason.rewards.math import MathGrader
 from jaxreason.runs import check_limits, main, presets, write_json
-from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
+from jaxreason.sampling import ProblemSampler, Sampling, check_prompts, transformer_sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.weights import load_model
 
 LIMITS = dict.fromkeys(("problems", "samples", "max_tokens", "rows"), (1, float("inf")))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, float("inf")), "seed": (0, 2**32 - 1)}
-REAL = {"task": "gsm8k", "problems": 100, "max_tokens": 128, "temperature": 0.0, "rows": 32}
-SMOKE = {"problems": 4, "max_tokens": 16, "rows": 4}
-PRESETS = presets(real=REAL, smoke=SMOKE)
+PRETRAINED_DEFAULTS = {"task": "gsm8k", "problems": 100, "max_tokens": 128, "temperature": 0.0, "rows": 32}
+SMOKE_DEFAULTS = {"problems": 4, "max_tokens": 16, "rows": 4}
+PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke=SMOKE_DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ def run(cfg: Config) -> dict:
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     params = fuse(params)
     sampling = Sampling(cfg.temperature)
-    sample = sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
-    policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
+    sample = transformer_sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
+    sampler = ProblemSampler(
+        lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer
+    )
     problems = task.test[: cfg.problems]
-    check_prompts(policy, problems, max_tokens=cfg.max_tokens, config=config)
+    check_prompts(sampler, problems, max_tokens=cfg.max_tokens, config=config)
     graders = {"symbolic": MathGrader()} if cfg.symbolic else {}
     key = jax.random.key(cfg.seed)
-    summary, samples = evaluate(params, problems, policy=policy, groups=cfg.samples, key=key, graders=graders)
+    summary, samples = evaluate(params, problems, sampler=sampler, group_size=cfg.samples, key=key, graders=graders)
     asked = {name: getattr(cfg, name) for name in ("model", "task", "shots", "temperature", "seed")}
     print(json.dumps(asked | summary))
     if cfg.out:

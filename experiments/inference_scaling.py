@@ -28,22 +28,22 @@ from rich.table import Table
 from jaxreason.errors import InputError
 from jaxreason.evaluation import mean_with_se
 from jaxreason.inference import (
-    Answered,
     Cost,
     Group,
-    Reasoner,
+    InferenceModel,
+    MethodResult,
     Scorer,
     SelfCertainty,
-    adaptive,
     best_of_n,
+    cascade,
+    early_stopping_vote,
     force_budget,
-    load_reasoner,
+    load_inference_model,
     mean_logp,
     refine,
     rewarded,
     self_consistency,
     step_search,
-    until_decided,
     weighted_consistency,
 )
 from jaxreason.rewards import numbers
@@ -79,8 +79,15 @@ class Config:
 
 LIMITS = dict.fromkeys(("problems", "max_tokens", "answer_tokens", "rows"), (1, inf)) | {"samples": (2, inf)}
 LIMITS |= {"temperature": (0, 1e3), "seed": (0, 2**32 - 1)}
-REAL = {"task": "gsm8k", "problems": 100, "samples": 8, "max_tokens": 256, "budgets": "32,64,128", "plain": ""}
-PRESETS = presets(real=REAL, smoke={"problems": 3, "samples": 4, "budgets": "8", "max_tokens": 40})
+PRETRAINED_DEFAULTS = {
+    "task": "gsm8k",
+    "problems": 100,
+    "samples": 8,
+    "max_tokens": 256,
+    "budgets": "32,64,128",
+    "plain": "",
+}
+PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke={"problems": 3, "samples": 4, "budgets": "8", "max_tokens": 40})
 
 
 class Point(NamedTuple):
@@ -98,7 +105,7 @@ class Point(NamedTuple):
     dropped: int
 
 
-Way = Callable[[], list[tuple[int, list[list[Answered]]]]]
+Way = Callable[[], list[tuple[int, list[list[MethodResult]]]]]
 """For each N: to each problem, answers of the same method to different samples."""
 
 
@@ -115,27 +122,29 @@ def run(cfg: Config) -> list[dict]:
     folder, points = RunFolder(Path(cfg.out), asdict(cfg)), []
     for name, way in ways.items():
         place = f"{name.replace('/', '-').replace(' ', '_')}.json"
-        for point in folder.remember(place, lambda n=name, w=way: [measured(n, *x, problems)._asdict() for x in w()]):
+        for point in folder.load_or_compute(
+            place, lambda n=name, w=way: [measured(n, *x, problems)._asdict() for x in w()]
+        ):
             console.print(f"{name}, N = {point['n']}: {point['accuracy']:.1%} ± {point['se']:.1%}")
             points.append(point)
     report(points, folder.path, console, title=f"{cfg.model} on {cfg.task}, {len(problems)} problems")
     return points
 
 
-def ready(cfg: Config, model: str, task: Task) -> Reasoner:
+def ready(cfg: Config, model: str, task: Task) -> InferenceModel:
     how = {"sampling": Sampling(cfg.temperature), "max_tokens": cfg.max_tokens, "rows": cfg.rows}
-    reasoner = load_reasoner(model, ask=partial(messages, task), **how)
-    reasoner.check(map(reasoner.ask, task.test[: cfg.problems]))
+    reasoner = load_inference_model(model, problem_to_messages=partial(messages, task), **how)
+    reasoner.check(map(reasoner.problem_to_messages, task.test[: cfg.problems]))
     return reasoner
 
 
-def votes(cfg: Config, reasoner: Reasoner, problems: Sequence[Problem], key) -> Iterator[tuple[str, Way]]:
+def votes(cfg: Config, reasoner: InferenceModel, problems: Sequence[Problem], key) -> Iterator[tuple[str, Way]]:
     """What chooses among samples that are drawn once."""
     groups = cache(lambda: reasoner.answer(problems, cfg.samples, key))
     certainty = cache(lambda: Remembered(SelfCertainty(reasoner), groups()))
     sizes = [2**i for i in range(1, cfg.samples.bit_length())]
 
-    def parts(choose: Callable[[Group], Answered], counts: Sequence[int] = sizes):
+    def parts(choose: Callable[[Group], MethodResult], counts: Sequence[int] = sizes):
         return [(n, [[choose(part) for part in group.parts(n)] for group in groups()]) for n in counts]
 
     yield "one answer", lambda: parts(self_consistency, [1])
@@ -148,29 +157,29 @@ def votes(cfg: Config, reasoner: Reasoner, problems: Sequence[Problem], key) -> 
         yield "best by the judge", lambda: parts(partial(best_of_n, scorer=Remembered(judge(cfg, reasoner), groups())))
 
 
-def searches(cfg: Config, task: Task, reasoner: Reasoner, problems, key) -> Iterator[tuple[str, Way]]:
+def searches(cfg: Config, task: Task, reasoner: InferenceModel, problems, key) -> Iterator[tuple[str, Way]]:
     """What samples in a way of its own."""
-    at_once = replace(reasoner, ask=partial(messages, task._replace(instruction=DIRECT)))
+    microbatch_size_ = replace(reasoner, problem_to_messages=partial(messages, task._replace(instruction=DIRECT)))
     few, more = min(4, cfg.samples), jax.random.fold_in(key, 1)
     answer, forced = {"answer_tokens": cfg.answer_tokens}, partial(force_budget, problems=problems, count=1, key=key)
 
-    def one(n: int, answers: Sequence[Answered | Group]) -> list:
+    def one(n: int, answers: Sequence[MethodResult | Group]) -> list:
         return [(n, [[self_consistency(x) if isinstance(x, Group) else x] for x in answers])]
 
-    yield "no thinking", lambda: one(1, forced(at_once, budget=0, **answer))
+    yield "no thinking", lambda: one(1, forced(microbatch_size_, budget=0, **answer))
     for budget in budgets_of(cfg):
         yield f"budget of {budget}", lambda budget=budget: one(1, forced(reasoner, budget=budget, **answer))
     longest = cfg.max_tokens - cfg.answer_tokens
     yield "thinking again (Wait)", lambda: one(1, forced(reasoner, budget=longest, waits=1, **answer))
     yield (
         "majority, early stop",
-        lambda: one(cfg.samples, until_decided(reasoner, problems, cfg.samples, key, at_once=few)),
+        lambda: one(cfg.samples, early_stopping_vote(reasoner, problems, cfg.samples, key, microbatch_size_=few)),
     )
     yield (
         "majority where unsure",
         lambda: one(
             cfg.samples,
-            adaptive(
+            cascade(
                 problems,
                 lambda some: reasoner.answer(some, few, key),
                 lambda some: reasoner.answer(some, cfg.samples - few or 1, more),
@@ -195,9 +204,11 @@ class Remembered:
         return [self.known[id(sample)] for sample in samples]
 
 
-def judge(cfg: Config, reasoner: Reasoner) -> Scorer:
+def judge(cfg: Config, reasoner: InferenceModel) -> Scorer:
     config, params, tokenizer = load_model(cfg.judge, reward=True)
-    return rewarded(LearnedReward(config, params, tokenizer, lambda p: encode_prompt(tokenizer, reasoner.ask(p))))
+    return rewarded(
+        LearnedReward(config, params, tokenizer, lambda p: encode_prompt(tokenizer, reasoner.problem_to_messages(p)))
+    )
 
 
 def budgets_of(cfg: Config) -> list[int]:
@@ -214,7 +225,7 @@ def budgets_of(cfg: Config) -> list[int]:
     return budgets
 
 
-def measured(name: str, n: int, answers: list[list[Answered]], problems: Sequence[Problem]) -> Point:
+def measured(name: str, n: int, answers: list[list[MethodResult]], problems: Sequence[Problem]) -> Point:
     rows = list(zip(answers, problems, strict=True))
     grades = [[numbers.lenient(one.text or "", problem) for one in row] for row, problem in rows]
     costs = np.array([[astuple(one.cost) for one in row] for row, _ in rows]).mean(axis=(0, 1))

@@ -21,16 +21,16 @@ from rich.console import Console
 from jaxreason.evaluation import evaluate, plot_sets, sets_table
 from jaxreason.models import Transformer
 from jaxreason.runs import check_limits, evaluate_sets, main, presets, write_json
-from jaxreason.sampling import Policy, Sampling, check_prompts, sampler
+from jaxreason.sampling import ProblemSampler, Sampling, check_prompts, transformer_sampler
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.weights import load_model
 
 LIMITS = dict.fromkeys(("problems", "max_tokens", "rows"), (1, inf))
 LIMITS |= {"temperature": (0, 1e3), "shots": (0, 4), "seed": (0, 2**32 - 1)}
-REAL = {"problems": 50, "max_tokens": 256, "temperature": 0.0, "rows": 32}
-SMOKE = {"problems": 4, "max_tokens": 16, "rows": 4}
-PRESETS = presets(real=REAL, smoke=SMOKE)
+PRETRAINED_DEFAULTS = {"problems": 50, "max_tokens": 256, "temperature": 0.0, "rows": 32}
+SMOKE_DEFAULTS = {"problems": 4, "max_tokens": 16, "rows": 4}
+PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke=SMOKE_DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,13 @@ def run(cfg: Config) -> dict:
     task = load_task("grade-school")
     config, params, tokenizer = load_model(cfg.model)
     sampling = Sampling(cfg.temperature)
-    sample = sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
-    policy = Policy(lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer)
+    sample = transformer_sampler(Transformer(config), tokenizer, sampling, max_tokens=cfg.max_tokens, rows=cfg.rows)
+    sampler = ProblemSampler(
+        lambda problem: encode_prompt(tokenizer, messages(task, problem, cfg.shots)), sample, tokenizer
+    )
     sets = {name: problems[: cfg.problems] for name, problems in task.held_out.items()}
-    check_prompts(policy, chain(*sets.values()), max_tokens=cfg.max_tokens, config=config)
-    measure = partial(evaluate, policy=policy, groups=1, key=jax.random.key(cfg.seed))
+    check_prompts(sampler, chain(*sets.values()), max_tokens=cfg.max_tokens, config=config)
+    measure = partial(evaluate, sampler=sampler, group_size=1, key=jax.random.key(cfg.seed))
     done = evaluate_sets(params, sets, measure, console, cfg.model)
 
     folder = Path(cfg.out or f"runs/pattern_matching_probe/{Path(cfg.model).name}" + "-smoke" * cfg.smoke)

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from jaxreason.analysis import LABELLERS, discovered
 from jaxreason.errors import InputError
-from jaxreason.runs import check_limits, choose, filled, main, presets, write_csv, write_text
+from jaxreason.runs import check_limits, choose, main, presets, with_defaults, write_csv, write_text
 from jaxreason.tasks import Task, load_task, messages
 from jaxreason.tasks.grade_school import (
     DIFFICULTIES,
@@ -131,7 +131,7 @@ def reinforced(cfg: Config, model: str, reward: str, folder: Path, seed: int) ->
     flags |= {"learning_rate": cfg.learning_rate, "kl_weight": 0.0, "eval_every": 0, "smoke": cfg.smoke}
     flags |= {"eval_problems": cfg.eval_problems, "eval_samples": cfg.eval_samples}
     flags |= {} if model == cfg.model or cfg.smoke else SIZES
-    grpo_gsm8k.run(filled(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **flags))
+    grpo_gsm8k.run(with_defaults(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **flags))
 
 
 def taught(cfg: Config, task: Task, start: str, seed: int) -> str:
@@ -149,7 +149,7 @@ def taught(cfg: Config, task: Task, start: str, seed: int) -> str:
         flags = {"model": model, "task": cfg.task, "data": cfg.data, "lessons": str(file), "steps": steps}
         flags |= {"seed": seed, "out": str(out), "export": True, "eval_problems": min(cfg.eval_problems, 100)}
         flags |= {"learning_rate": 5e-4, "length": 160, "max_tokens": 72, "smoke": cfg.smoke}
-        sft.run(filled(sft.Config, sft.PRESETS, **flags))
+        sft.run(with_defaults(sft.Config, sft.PRESETS, **flags))
     return str(out / "model")
 
 

@@ -26,7 +26,7 @@ from jaxreason.models import ModelConfig, Transformer, init
 from jaxreason.objectives import GRPO
 from jaxreason.rewards import numbers
 from jaxreason.runs import RunFolder, check_limits, main, presets, train
-from jaxreason.sampling import Policy, Sampling, sampler
+from jaxreason.sampling import ProblemSampler, Sampling, transformer_sampler
 from jaxreason.tasks import Problem, Task, load_task
 from jaxreason.tasks.grade_school import (
     answer_alone,
@@ -36,7 +36,7 @@ from jaxreason.tasks.grade_school import (
     labelled_steps,
     one_expression,
 )
-from jaxreason.text import Document, Tokenizer, answered, encode_prompt, train_tokenizer
+from jaxreason.text import Document, Tokenizer, encode_prompt, prompt_completion, train_tokenizer
 from jaxreason.training import (
     EVALUATION,
     TrainState,
@@ -47,8 +47,8 @@ from jaxreason.training import (
     make_optimizer,
     pair_loss,
     preference_steps,
+    sft_loss,
     supervised_update,
-    text_loss,
     text_steps,
 )
 from jaxreason.types import Params
@@ -56,8 +56,10 @@ from jaxreason.weights import load_folder, save_folder
 
 GRADERS = {"strict": numbers.strict, "lenient": numbers.lenient}
 
-SMALL = ModelConfig("llama", 1024, 128, layers=4, heads=4, kv_heads=4, head_width=32, mlp_width=512, context=512)
-LARGE = replace(SMALL, width=256, layers=6, heads=8, kv_heads=8, mlp_width=768)
+SMALL = ModelConfig(
+    "llama", 1024, 128, layers=4, heads=4, kv_heads=4, head_dim=32, intermediate_size=512, max_seq_len=512
+)
+LARGE = replace(SMALL, hidden_size=256, layers=6, heads=8, kv_heads=8, intermediate_size=768)
 
 
 def among_several(style: corpus.Style) -> corpus.Style:
@@ -111,15 +113,15 @@ class Config:
     rows: int = 32  # of texts a step
     length: int = 128  # tokens a row
     prompts_per_step: int = 32
-    groups: int = 8  # completions per prompt, to compare or to reinforce
+    group_size: int = 8  # completions per prompt, to compare or to reinforce
     max_tokens: int = 72  # longest completion
     eval_problems: int = 500  # held-out problems after every stage
     save_every: int = 200  # steps between checkpoints
 
 
-COUNTS = ("rows", "prompts_per_step", "groups", "max_tokens", "eval_problems", "save_every")
+COUNTS = ("rows", "prompts_per_step", "group_size", "max_tokens", "eval_problems", "save_every")
 LIMITS = dict.fromkeys(COUNTS, (1, inf)) | {"length": (128, 512), "share": (1e-4, 1e3), "seed": (0, 2**32 - 1)}
-PRESETS = presets(smoke={"share": 0.002, "rows": 4, "prompts_per_step": 2, "groups": 2, "eval_problems": 4})
+PRESETS = presets(smoke={"share": 0.002, "rows": 4, "prompts_per_step": 2, "group_size": 2, "eval_problems": 4})
 
 
 def run(cfg: Config) -> None:
@@ -130,7 +132,7 @@ def run(cfg: Config) -> None:
     for stage in STAGES:
         place = RunFolder(folder / stage.name, asdict(cfg) | {"stage": stage.name})
         params = trained(stage, cfg, task, tokenizer, place, console)
-        done = place.remember("evaluation.json", partial(measured, stage, cfg, task, tokenizer, params))
+        done = place.load_or_compute("evaluation.json", partial(measured, stage, cfg, task, tokenizer, params))
         score, said[stage.name] = done["summary"], [row["completion"] for row in done["samples"]]
         percent = f"{100 * score['pass@1']:.1f} % ± {100 * score['se']:.1f}"
         accuracy.add_row(stage.name, str(steps_of(stage, cfg)), percent, f"{score['length_mean']:.1f}")
@@ -169,13 +171,13 @@ def stepped(
 ) -> Iterator:
     """The steps of the stage, by its kind: (state, metrics, ...)."""
     steps, model = steps_of(stage, cfg), Transformer(stage.size)
-    sampling = {"steps": steps, "prompts_per_step": cfg.prompts_per_step, "groups": cfg.groups}
-    sampling |= {"policy": policy(stage, cfg, tokenizer), "reward": numbers.strict}
+    sampling = {"steps": steps, "prompts_per_step": cfg.prompts_per_step, "group_size": cfg.group_size}
+    sampling |= {"sampler": sampler(stage, cfg, tokenizer), "reward": numbers.strict}
     if stage.kind == "reinforce":
         update = partial(grpo_update, model=model, algorithm=GRPO, optimizer=optimizer)
         sampling |= {"update": jax.jit(update, donate_argnums=0), "graders": GRADERS}
         return grpo_steps(state, task.train, algorithm=GRPO, **sampling)
-    loss = partial(pair_loss if stage.kind == "prefer" else text_loss, model=model)
+    loss = partial(pair_loss if stage.kind == "prefer" else sft_loss, model=model)
     update = partial(supervised_update, loss=loss, optimizer=optimizer)
     if stage.kind == "prefer":
         update = jax.jit(update, donate_argnums=0)
@@ -192,10 +194,10 @@ def stepped(
 def measured(stage: Stage, cfg: Config, task: Task, tokenizer: Tokenizer, params: Params) -> dict:
     key = jax.random.fold_in(jax.random.key(cfg.seed), EVALUATION)
     problems = task.test[: cfg.eval_problems]
-    return evaluate(params, problems, policy=policy(stage, cfg, tokenizer), key=key, groups=1)._asdict()
+    return evaluate(params, problems, sampler=sampler(stage, cfg, tokenizer), key=key, group_size=1)._asdict()
 
 
-def policy(stage: Stage, cfg: Config, tokenizer: Tokenizer) -> Policy:
+def sampler(stage: Stage, cfg: Config, tokenizer: Tokenizer) -> ProblemSampler:
     """A model that has only read continues a text; from then on it is asked."""
 
     def encode(problem: Problem) -> list[int]:
@@ -203,29 +205,29 @@ def policy(stage: Stage, cfg: Config, tokenizer: Tokenizer) -> Policy:
             return tokenizer.encode(f"{problem.question}\n")
         return encode_prompt(tokenizer, [{"role": "user", "content": problem.question}])
 
-    sample = sampler(Transformer(stage.size), tokenizer, Sampling(), max_tokens=cfg.max_tokens)
-    return Policy(encode, sample, tokenizer)
+    sample = transformer_sampler(Transformer(stage.size), tokenizer, Sampling(), max_tokens=cfg.max_tokens)
+    return ProblemSampler(encode, sample, tokenizer)
 
 
 def vocabulary(seed: int) -> Tokenizer:
-    texts = corpus.reading(f"vocabulary {seed}", drills=0.1, premises=PREMISES)
+    texts = corpus.pretraining_texts(f"vocabulary {seed}", drills=0.1, premises=PREMISES)
     return train_tokenizer(islice(texts, 10_000), vocabulary=SMALL.vocab, symbols=("####",))
 
 
 def documents(stage: Stage, tokenizer: Tokenizer, seed: int, step: int) -> Iterator[Document]:
     """The texts of one step, drawn afresh for each, so that no problem is read twice."""
     end = tokenizer.stop_ids[0]
-    texts = corpus.reading(f"{seed} {step}", drills=0.3, premises=PREMISES)
+    texts = corpus.pretraining_texts(f"{seed} {step}", drills=0.3, premises=PREMISES)
     read = (Document([*tokenizer.encode(text), end]) for text in texts)
     if stage.kind == "read":
         yield from read
     again = random.Random(f"replay {seed} {step}")
-    for question, answer in corpus.lessons(f"{seed} {step}", stage.styles, premises=PREMISES):
+    for question, answer in corpus.sft_examples(f"{seed} {step}", stage.styles, premises=PREMISES):
         if again.random() < stage.replay:
             yield next(read)
             continue
         prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}])
-        yield answered(prompt, [*tokenizer.encode(answer), end])
+        yield prompt_completion(prompt, [*tokenizer.encode(answer), end])
 
 
 def steps_of(stage: Stage, cfg: Config) -> int:

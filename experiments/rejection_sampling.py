@@ -17,11 +17,11 @@ from math import inf
 import jax
 import jax.numpy as jnp
 
-from jaxreason.data import accepted, fitted
+from jaxreason.data import filter_correct, filter_or_truncate
 from jaxreason.errors import InputError
-from jaxreason.models import overlay
-from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets
-from jaxreason.training import TrainState, in_turn, text_loss, text_steps
+from jaxreason.models import merge_trees
+from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, main, presets
+from jaxreason.training import TrainState, sft_loss, shuffled_stream, text_steps
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("rounds", "problems", "samples", "keep", "rows", "micro_batches"), (1, inf))
 LIMITS |= {"length": (2, inf)}
-PRESETS = presets(real=REAL, smoke=SMOKE | {"problems": 16, "rows": 4, "micro_batches": 1})
+PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke=SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1})
 
 
 def run(cfg: Config) -> dict:
@@ -49,17 +49,17 @@ def run(cfg: Config) -> dict:
 
 def steps(state: TrainState, *, cfg: Config, study: Study) -> Iterator:
     """Round after round; what a round learns is written down when it begins, and read from there after a restart."""
-    update = study.updates(partial(text_loss, model=study.model), micro_batches=cfg.micro_batches)
+    update = study.updates(partial(sft_loss, model=study.model), micro_batches=cfg.micro_batches)
     each = -(-cfg.steps // cfg.rounds)
     while int(state.step) < cfg.steps:
         number = int(state.step) // each
         if int(state.step) % each == 0:
             state = state._replace(position=jnp.zeros_like(state.position))
-        kept = study.folder.remember(f"round_{number}.json", partial(written, state, number, cfg, study))
-        texts, _ = fitted(study.lessons(kept), cfg.length, truncate=False)
+        kept = study.folder.load_or_compute(f"round_{number}.json", partial(written, state, number, cfg, study))
+        texts, _ = filter_or_truncate(study.lessons(kept), cfg.length, truncate=False)
         last = min(cfg.steps, (number + 1) * each)
         sizes = {"steps": last, "rows": cfg.rows, "length": cfg.length}
-        for state, metrics in text_steps(state, partial(in_turn, texts), update=update, **sizes):  # noqa: B020
+        for state, metrics in text_steps(state, partial(shuffled_stream, texts), update=update, **sizes):  # noqa: B020
             yield state, metrics | {"round": number}
 
 
@@ -68,9 +68,9 @@ def written(state: TrainState, number: int, cfg: Config, study: Study) -> list[d
     train = study.task.train
     problems = [train[i % len(train)] for i in range(number * cfg.problems, (number + 1) * cfg.problems)]
     key = jax.random.fold_in(state.key, state.step)
-    params = overlay(study.frozen, state.params)
-    answers = study.written(f"round {number}", params, problems, groups=cfg.samples, key=key)
-    kept = accepted(answers, most=cfg.keep)
+    params = merge_trees(study.frozen, state.params)
+    answers = study.written(f"round {number}", params, problems, group_size=cfg.samples, key=key)
+    kept = filter_correct(answers, most=cfg.keep)
     study.console.print(f"{len(kept)} of them are learned")
     if not kept:
         raise InputError(f"none of {len(answers)} answers is right: give more --problems or an easier --task")

@@ -18,12 +18,12 @@ from pathlib import Path
 import jax
 from dpo import counted, write_pairs
 
-from jaxreason.data import Pair, read_pairs
-from jaxreason.distributed.mesh import fetched, over_rows
+from jaxreason.data import PreferencePair, load_preference_jsonl
+from jaxreason.distributed.mesh import gather_to_host, jit_batch_sharded
 from jaxreason.evaluation import mean_with_se, plot_training
-from jaxreason.models import Transformer, overlay, rewards_of, with_reward_head
-from jaxreason.models.partition import ADAPTERS, REWARD_HEAD, model_rules, place
-from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets, write_json
+from jaxreason.models import Transformer, add_reward_head, merge_trees, score_rewards
+from jaxreason.models.partition import ADAPTERS, REWARD_HEAD, partition_rules, shard_params
+from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, main, presets, write_json
 from jaxreason.tasks import Problem
 from jaxreason.training import pair_steps, reward_loss, score_pairs
 from jaxreason.types import Params
@@ -46,7 +46,8 @@ class Config(Tuning):
 
 LIMITS = dict.fromkeys(("problems", "samples", "keep", "pairs_per_step"), (1, inf))
 PRESETS = presets(
-    real=REAL, smoke=SMOKE | {"problems": 24, "samples": 4, "pairs_per_step": 4, "eval_problems": 24, "max_tokens": 40}
+    real=PRETRAINED_DEFAULTS,
+    smoke=SMOKE_DEFAULTS | {"problems": 24, "samples": 4, "pairs_per_step": 4, "eval_problems": 24, "max_tokens": 40},
 )
 
 
@@ -55,19 +56,19 @@ def run(cfg: Config) -> dict:
     folder, console = study.folder, study.console
     pairs = verified(cfg, study, study.task.train[: cfg.problems], Path(cfg.pairs or folder.path / "pairs.jsonl"))
     unseen = verified(cfg, study, study.task.test[: cfg.eval_problems], folder.path / "held_out_pairs.jsonl")
-    head, config = with_reward_head(jax.random.key(cfg.seed), study.base, study.config)
+    head, config = add_reward_head(jax.random.key(cfg.seed), study.base, study.config)
     initial = head if study.lora is None else study.lora.adapters | {"score": head["score"]}
-    study.rules = model_rules(config) if study.lora is None else ADAPTERS | REWARD_HEAD
-    initial = place(initial, study.mesh, study.rules)
+    study.rules = partition_rules(config) if study.lora is None else ADAPTERS | REWARD_HEAD
+    initial = shard_params(initial, study.mesh, study.rules)
     model = Transformer(config, study.model.dtype, mesh=study.mesh)
     measure = partial(ranked_right, model=model, pairs=unseen, pairs_per_step=cfg.pairs_per_step)
-    before = folder.remember("before.json", lambda: measure(overlay(study.frozen, initial)))
+    before = folder.load_or_compute("before.json", lambda: measure(merge_trees(study.frozen, initial)))
     update = study.updates(partial(reward_loss, model=model))
     sizes = {"steps": cfg.steps, "pairs_per_step": cfg.pairs_per_step}
     advance = partial(pair_steps, pairs=pairs, update=update, **sizes)
     trained = study.train(initial, advance)
-    after = measure(overlay(study.frozen, trained))
-    params = study.merged(fetched(trained)) | {"score": fetched(trained["score"])}
+    after = measure(merge_trees(study.frozen, trained))
+    params = study.merged(gather_to_host(trained)) | {"score": gather_to_host(trained["score"])}
     save_folder(folder.path / "model", {name: params[name] for name in ("model", "score")}, config, study.tokenizer)
     history = folder.metrics()
     plot_training(history, folder.path / "training.png", title=f"reward model: {cfg.model} on {cfg.task}")
@@ -80,18 +81,22 @@ def run(cfg: Config) -> dict:
     return summary
 
 
-def verified(cfg: Config, study: Study, problems: Sequence[Problem], file: Path) -> list[Pair]:
+def verified(cfg: Config, study: Study, problems: Sequence[Problem], file: Path) -> list[PreferencePair]:
     """The pairs in `file`, which are written there first where it is not."""
     if not file.exists() and str(file) != cfg.pairs:
         write_pairs(cfg, study, problems, file)
-    pairs = read_pairs(file, study.tokenizer)
+    pairs = load_preference_jsonl(file, study.tokenizer)
     study.console.print(f"{len(pairs)} pairs: {counted(pairs)}")
     return pairs
 
 
-def ranked_right(params: Params, *, model: Transformer, pairs: list[Pair], pairs_per_step: int) -> dict[str, float]:
+def ranked_right(
+    params: Params, *, model: Transformer, pairs: list[PreferencePair], pairs_per_step: int
+) -> dict[str, float]:
     """How often the chosen side of a pair has the higher reward."""
-    score = over_rows(lambda params, completions: rewards_of(params, *completions[:3], model=model), model.mesh)
+    score = jit_batch_sharded(
+        lambda params, completions: score_rewards(params, *completions[:3], model=model), model.mesh
+    )
     rewards = score_pairs(params, pairs, pairs_per_step=pairs_per_step, score=score)
     accuracy, error = mean_with_se((rewards[:, :1] > rewards[:, 1:]).astype(float))
     return {"accuracy": accuracy, "se": error, "n": len(pairs), "margin": float((rewards[:, 0] - rewards[:, 1]).mean())}

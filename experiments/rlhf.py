@@ -21,7 +21,7 @@ from roads_to_reasoning import travelled
 
 from jaxreason.errors import InputError
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, filled, main, presets, read_rows
+from jaxreason.runs import check_limits, main, presets, read_rows, with_defaults
 
 LIMITS = {"steps": (1, inf), "judge_steps": (1, inf), "kl_weight": (0, inf), "eval_problems": (1, inf)}
 
@@ -54,12 +54,12 @@ def run(cfg: Config) -> dict:
     if not judge.exists():
         console.rule("a reward model")
         flags = {"steps": cfg.judge_steps, "out": str(folder / "judge")}
-        reward_model.run(filled(reward_model.Config, reward_model.PRESETS, **common, **flags))
+        reward_model.run(with_defaults(reward_model.Config, reward_model.PRESETS, **common, **flags))
     done, curves = {}, {}
     for name, reward in {"learned": str(judge), "verifier": "strict"}.items():
         console.rule(f"GRPO, {name} reward")
         flags = {"steps": cfg.steps, "reward": reward, "kl_weight": cfg.kl_weight, "out": str(folder / name)}
-        flags = filled(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **common, **flags)
+        flags = with_defaults(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **common, **flags)
         done[name] = travelled(folder / name) or grpo_gsm8k.run(flags)
         curves[name] = read_rows(folder / name / "metrics.jsonl")
     table = Table("reward", "pass@1 before", "after", "tokens before", "after")

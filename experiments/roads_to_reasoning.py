@@ -32,7 +32,7 @@ from rich.table import Table
 from jaxreason.errors import InputError
 from jaxreason.evaluation import wilson_interval
 from jaxreason.models import forward_flops
-from jaxreason.runs import check_limits, filled, main, presets, read_rows, write_csv
+from jaxreason.runs import check_limits, main, presets, read_rows, with_defaults, write_csv
 from jaxreason.weights import load_model
 
 KEYS = 80  # tokens that one looks at, on average: with prompts of 50 and answers of 30 tokens
@@ -104,7 +104,7 @@ def run(cfg: Config) -> dict:
                     "after": after["pass@1"],
                     "n": after["n"],
                     "length": after["length_mean"],
-                    "tokens_read": tokens,
+                    "train_tokens": tokens,
                     "tokens_written_before": written,
                     "teraflops": arithmetic / 1e12,
                     "seconds": seconds,
@@ -122,7 +122,7 @@ def travel(cfg: Config, road: Road, folder: Path, seed: int) -> dict:
         "steps": 10_000,
         "smoke": cfg.smoke,
     }
-    flags = filled(road.experiment.Config, road.experiment.PRESETS, **common, **road.flags)
+    flags = with_defaults(road.experiment.Config, road.experiment.PRESETS, **common, **road.flags)
     if road.experiment is rejection_sampling:  # its rounds share out the steps
         flags = replace(flags, steps=-(-cfg.token_budget // (flags.rows * flags.length)))
     return road.experiment.run(flags)
@@ -140,7 +140,7 @@ def spent(folder: Path) -> tuple[int, int, float]:
     )
     seconds = sum(value for row in steps for name, value in row.items() if name.startswith("seconds_"))
     seconds += sum(row["seconds"] for row in texts)
-    return sum(row["tokens_read"] for row in steps), int(sum(row["tokens"] for row in texts)), seconds
+    return sum(row["train_tokens"] for row in steps), int(sum(row["tokens"] for row in texts)), seconds
 
 
 def write(rows: list[dict], folder: Path, console: Console) -> None:
@@ -158,7 +158,7 @@ def write(rows: list[dict], folder: Path, console: Console) -> None:
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key not in ("road", "seed")}
         n = sum(row["n"] for row in of)
         low, high = wilson_interval(round(sum(row["after"] * row["n"] for row in of)), n)
-        counts = (f"{mean[key]:,.0f}" for key in ("tokens_read", "tokens_written_before"))
+        counts = (f"{mean[key]:,.0f}" for key in ("train_tokens", "tokens_written_before"))
         costs = f"{mean['teraflops']:.1f}", f"{mean['seconds']:.0f}"
         table.add_row(name, f"{mean['after']:.1%} [{low:.1%}, {high:.1%}]", f"{mean['length']:.1f}", *counts, *costs)
         bar = [[mean["after"] - low], [high - mean["after"]]]

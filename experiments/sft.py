@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
-from jaxreason.data import fitted, read_lessons
+from jaxreason.data import filter_or_truncate, load_sft_jsonl
 from jaxreason.errors import InputError
-from jaxreason.runs import REAL, SMOKE, Study, Tuning, main, presets
+from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, main, presets
 from jaxreason.text import Document
-from jaxreason.training import in_turn, text_loss, text_steps
+from jaxreason.training import sft_loss, shuffled_stream, text_steps
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,19 @@ class Config(Tuning):
 
 
 LIMITS = dict.fromkeys(("rows", "micro_batches"), (1, inf)) | {"length": (2, inf), "examples": (0, inf)}
-PRESETS = presets(real=REAL, smoke=SMOKE | {"rows": 4, "micro_batches": 1})
+PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke=SMOKE_DEFAULTS | {"rows": 4, "micro_batches": 1})
 
 
 def run(cfg: Config) -> dict:
     study = Study(cfg, "sft", LIMITS)
     if cfg.rows % cfg.micro_batches:
         raise InputError(f"--micro-batches {cfg.micro_batches} does not divide --rows {cfg.rows}: give a divisor")
-    texts = read_lessons(cfg.lessons, study.tokenizer) if cfg.lessons else solutions(study)
-    texts, cut = fitted(texts, cfg.length, truncate=cfg.truncate)
+    texts = load_sft_jsonl(cfg.lessons, study.tokenizer) if cfg.lessons else solutions(study)
+    texts, cut = filter_or_truncate(texts, cfg.length, truncate=cfg.truncate)
     study.console.print(f"{len(texts)} lessons, {cut} of them cut to {cfg.length} tokens")
-    update = study.updates(partial(text_loss, model=study.model), micro_batches=cfg.micro_batches)
+    update = study.updates(partial(sft_loss, model=study.model), micro_batches=cfg.micro_batches)
     sizes = {"steps": cfg.steps, "rows": cfg.rows, "length": cfg.length}
-    return study.run(partial(text_steps, documents=partial(in_turn, texts), update=update, **sizes))
+    return study.run(partial(text_steps, documents=partial(shuffled_stream, texts), update=update, **sizes))
 
 
 def solutions(study: Study) -> list[Document]:

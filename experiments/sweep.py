@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, choose, filled, presets, read_rows, write_csv
+from jaxreason.runs import check_limits, choose, presets, read_rows, with_defaults, write_csv
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def compare(cfg: Comparison, name: str, runs: Mapping[str, Mapping[str, Any]]) -
             flags = {"model": cfg.model, "task": cfg.task, "data": cfg.data, "steps": cfg.steps, "seed": seed}
             flags |= {"eval_problems": cfg.eval_problems, "eval_every": 0, "out": str(place), "smoke": cfg.smoke}
             if not (place / "summary.json").exists():
-                grpo_gsm8k.run(filled(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **flags | dict(runs[run])))
+                grpo_gsm8k.run(with_defaults(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **flags | dict(runs[run])))
             summary, steps = json.loads((place / "summary.json").read_text()), read_rows(place / "metrics.jsonl")
             curves[run].append(steps)
             rows.append({"run": run, "seed": seed, **measured(summary, steps)})
@@ -70,7 +70,7 @@ def measured(summary: dict, steps: list[dict]) -> dict[str, float]:
         "length_after": after["length_mean"],
         "entropy_start": steps[0]["entropy"],
         "entropy_end": steps[-1]["entropy"],
-        "clip_share": float(np.mean([row["clip_share"] for row in steps])),
+        "clip_fraction": float(np.mean([row["clip_fraction"] for row in steps])),
         **total,
     }
 

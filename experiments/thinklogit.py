@@ -29,8 +29,8 @@ from thinklogit.plots import plot_guidance, plot_rows, plot_sweep
 from jaxreason.analysis import words_per_thousand
 from jaxreason.errors import InputError
 from jaxreason.evaluation import evaluate
-from jaxreason.inference import Reasoner, load_reasoner
-from jaxreason.runs import RunFolder, check_limits, choose, filled, main, presets, write_csv
+from jaxreason.inference import InferenceModel, load_inference_model
+from jaxreason.runs import RunFolder, check_limits, choose, main, presets, with_defaults, write_csv
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import Problem, load_task, messages
 from jaxreason.training import EVALUATION
@@ -116,14 +116,14 @@ def compared(cfg: Config, seed: int, grid: list[tuple[int, float]], console: Con
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     held_out, spare = task.test[: cfg.eval_problems], task.train[-cfg.sweep_problems :]
     how = {"max_tokens": cfg.max_tokens, "rows": cfg.rows, "ask": partial(messages, task)}
-    ready = partial(load_reasoner, sampling=Sampling(cfg.temperature, top_p=cfg.top_p), **how)
+    ready = partial(load_inference_model, sampling=Sampling(cfg.temperature, top_p=cfg.top_p), **how)
     fused = partial(ready, cfg.target, base=cfg.base, mapped=cfg.mapped)
     fused(guide=cfg.guide).check(map(how["ask"], [*held_out, *spare]))
     folder = RunFolder(Path(cfg.out) / f"seed-{seed}", asdict(cfg) | {"seed": seed})
 
-    def measured(reasoner: Reasoner, problems: Sequence[Problem], samples: int) -> dict:
+    def measured(reasoner: InferenceModel, problems: Sequence[Problem], samples: int) -> dict:
         key = jax.random.fold_in(jax.random.key(seed), EVALUATION)
-        done = evaluate(reasoner.params, problems, policy=reasoner.policy(), groups=samples, key=key)
+        done = evaluate(reasoner.params, problems, sampler=reasoner.problem_sampler(), group_size=samples, key=key)
         prompts = [reasoner.prompt(how["ask"](problem)) for problem in problems]
         written = [(prompts[i // samples], row["tokens"]) for i, row in enumerate(done.samples)]
         flops = sum(reasoner.reading(prompt).flops for prompt in prompts)
@@ -138,7 +138,7 @@ def compared(cfg: Config, seed: int, grid: list[tuple[int, float]], console: Con
             console.print(f"training problems: W = {warmup}, alpha = {alpha}: {score['pass@1']:.1%}")
         return found
 
-    sweep = folder.remember("sweep.json", swept)
+    sweep = folder.load_or_compute("sweep.json", swept)
     best = max(sweep, key=lambda row: row["pass@1"])
     chosen = {"alpha": best["alpha"], "warmup": best["warmup"]}
     tuning = {"task": cfg.task, "data": cfg.data, "seed": seed, "smoke": cfg.smoke}
@@ -152,7 +152,7 @@ def compared(cfg: Config, seed: int, grid: list[tuple[int, float]], console: Con
     }
     rows = []
     for name, make in makers.items():
-        score = folder.remember(f"{name}.json", lambda make=make: measured(make(), held_out, cfg.samples))
+        score = folder.load_or_compute(f"{name}.json", lambda make=make: measured(make(), held_out, cfg.samples))
         guided = chosen if name.startswith("ThinkLogit") else {"alpha": "", "warmup": ""}
         rows.append({"model": name, "seed": seed, **guided, **score})
         console.print(f"{name}: pass@1 {score['pass@1']:.1%} ± {score['se']:.1%}")
@@ -168,7 +168,7 @@ def corrected(cfg: Config, out: Path, tuning: dict) -> str:
         flags = {"model": cfg.guide, "writers": f"{cfg.guide},{cfg.target}", "kinds": kinds, "out": str(out)}
         flags |= {"steps": cfg.dpo_steps, "learning_rate": cfg.dpo_rate, "problems": cfg.problems}
         flags |= {"lora_rank": cfg.lora_rank}
-        dpo.run(filled(dpo.Config, dpo.PRESETS, **tuning, **flags))
+        dpo.run(with_defaults(dpo.Config, dpo.PRESETS, **tuning, **flags))
     return str(out / "model")
 
 
@@ -177,7 +177,7 @@ def tuned(cfg: Config, out: Path, tuning: dict) -> str:
     if not (out / "model").exists():
         flags = {"model": cfg.target, "teacher": cfg.guide, "steps": cfg.tuned_steps, "out": str(out)}
         flags |= {"learning_rate": cfg.tuned_rate, "problems": cfg.tuned_problems}
-        distill.run(filled(distill.Config, distill.PRESETS, **tuning, **flags))
+        distill.run(with_defaults(distill.Config, distill.PRESETS, **tuning, **flags))
     return str(out / "model")
 
 

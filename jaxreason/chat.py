@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxreason.errors import InputError
-from jaxreason.inference import Prompt, Reasoner, Speech, Thinking, load_reasoner, stream, thinking_of
+from jaxreason.inference import (
+    IncrementalDetokenizer,
+    InferenceModel,
+    Prompt,
+    ThinkingFormat,
+    load_inference_model,
+    stream,
+    thinking_format,
+)
 from jaxreason.runs import check_limits, choose, main
 from jaxreason.runs.study import DTYPES
 from jaxreason.sampling import Sampling
@@ -52,14 +60,14 @@ def run(cfg: Config) -> None:
         "max_tokens": cfg.max_tokens,
         "ask": lambda asked: asked,
     }
-    reasoner = load_reasoner(cfg.model, dtype=choose("dtype", cfg.dtype, DTYPES), **guided, **how)
+    reasoner = load_inference_model(cfg.model, dtype=choose("dtype", cfg.dtype, DTYPES), **guided, **how)
     budget = cfg.max_tokens if cfg.thinking_budget < 0 else cfg.thinking_budget
     if budget + ANSWER_TOKENS > cfg.max_tokens and cfg.thinking_budget >= 0:
         raise InputError(
             f"--thinking-budget {budget} and {ANSWER_TOKENS} tokens for the answer are more than --max-tokens "
             f"{cfg.max_tokens}: lower one or raise the other"
         )
-    style, turns, key = thinking_of(reasoner.tokenizer), [], jax.random.key(cfg.seed)
+    style, turns, key = thinking_format(reasoner.tokenizer), [], jax.random.key(cfg.seed)
     for count, line in enumerate(questions(console)):
         if line == "/new":
             turns = []
@@ -92,10 +100,16 @@ def questions(console: Console) -> Iterator[str]:
 
 
 def answer(
-    reasoner: Reasoner, prompt: Prompt, key: jax.Array, budget: int, style: Thinking, cfg: Config, console: Console
+    reasoner: InferenceModel,
+    prompt: Prompt,
+    key: jax.Array,
+    budget: int,
+    style: ThinkingFormat,
+    cfg: Config,
+    console: Console,
 ) -> str:
     """Writes an answer to the console as it comes, thinking dimmed or hidden, and returns its text."""
-    tokenizer, speech, written = reasoner.tokenizer, Speech(reasoner.tokenizer), []
+    tokenizer, speech, written = reasoner.tokenizer, IncrementalDetokenizer(reasoner.tokenizer), []
     mark = tokenizer.backend.token_id(style.end) if style.end else None
     limited = cfg.thinking_budget >= 0
 
@@ -113,7 +127,7 @@ def answer(
         say(budget, tokenizer.stop_ids if mark is None else (*tokenizer.stop_ids, mark), 0, limited or mark is not None)
     last = written[-1] if written else None
     if limited and last != mark and last not in tokenizer.stop_ids:
-        add(tokenizer.encode_more(style.close), True)
+        add(tokenizer.encode_continuation(style.close), True)
         last = mark
     if cfg.hide_thinking and written:
         console.print(Text(f"({len(written)} tokens of thinking) ", style="dim"), end="")

@@ -65,17 +65,17 @@ class Rollouts(NamedTuple):
         return self.mask.sum(axis=-1)
 
 
-class Packed(NamedTuple):
+class PackedBatch(NamedTuple):
     """Rows that hold several texts each, one after the other."""
 
     tokens: Int[Array, "P T"]
     segments: Int[Array, "P T"]
     """Number of the text within its row, from 1; 0 is padding."""
-    places: Int[Array, "P M"]
+    target_positions: Int[Array, "P M"]
     """Where in the row the tokens stand that are learned from what stands before them in their text, in order; filled
     up with 0: nothing predicts a text's first token."""
 
     @property
-    def learned(self) -> Bool[Array | np.ndarray, "P M"]:
+    def loss_mask(self) -> Bool[Array | np.ndarray, "P M"]:
         """True where a token is learned."""
-        return self.places > 0
+        return self.target_positions > 0

@@ -39,7 +39,7 @@ def model(tmp_path_factory) -> Path:
     vocabulary = {"<eos>": 0, **{c: i + 1 for i, c in enumerate(CHARACTERS)}}
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="a"))
     tokenizer = Tokenizer(HuggingFace(backend), {"eos_token": "<eos>"}, add_bos=False, stop_ids=(0,))
-    config = replace(TINY["llama"], layers=1, context=512, vocab=len(vocabulary))
+    config = replace(TINY["llama"], layers=1, max_seq_len=512, vocab=len(vocabulary))
     save_folder(folder, tiny_params(config, seed=0), config, tokenizer)
     return folder
 

@@ -13,7 +13,12 @@ def test_imports_follow_the_pipeline():
     for file in sorted(PACKAGE.rglob("*.py")):
         own = file.relative_to(PACKAGE).with_suffix("").parts[0]
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("jaxreason.") and own in ORDER:
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module
+                and node.module.startswith("jaxreason.")
+                and own in ORDER
+            ):
                 used = node.module.split(".")[1]
                 if ORDER.index(used) > ORDER.index(own):
                     wrong.append(f"{file.relative_to(PACKAGE)} imports {node.module}")

@@ -20,17 +20,17 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.distributed.mesh import AXES, make_mesh
+from jaxreason.distributed.mesh import MESH_AXES, make_mesh
 from jaxreason.models.partition import check_mesh
 from jaxreason.plan.figures import COLLECTIVES
-from jaxreason.plan.programs import Work, programs
+from jaxreason.plan.programs import StepSpec, programs
 from jaxreason.runs import check_limits, choose, main, presets, write_csv
 from jaxreason.weights.presets import PRESETS, preset
 
 DEVICES = 8
 ONE_PART = 1e15
 """Bytes of activations that an update may hold: all prompts go through it at once."""
-LIMITS = dict.fromkeys(("prompts", "prompt_tokens", "max_tokens"), (1, inf)) | {"groups": (2, inf)}
+LIMITS = dict.fromkeys(("prompts", "prompt_tokens", "max_tokens"), (1, inf)) | {"group_size": (2, inf)}
 PRESETS_OF_FLAGS = presets(smoke={"prompts": 1, "max_tokens": 16})
 
 
@@ -38,7 +38,7 @@ PRESETS_OF_FLAGS = presets(smoke={"prompts": 1, "max_tokens": 16})
 class Config:
     model: str = "qwen3-0.6b"  # a preset whose heads divide by eight
     prompts: int = 4  # a device
-    groups: int = 8
+    group_size: int = 8
     prompt_tokens: int = 128
     max_tokens: int = 256
     out: str = "runs/bench_collectives"
@@ -54,26 +54,37 @@ def run(cfg: Config) -> list[dict]:
         mesh = make_mesh(sizes, jax.devices()[:count])
         check_mesh(mesh, preset(cfg.model), "prompts", cfg.prompts * sizes[0] * sizes[1])
         prompts = cfg.prompts * sizes[0] * sizes[1]
-        sizes_of_step = prompts, cfg.groups, cfg.prompt_tokens, cfg.max_tokens
-        work = Work(preset(cfg.model), mesh, *sizes_of_step, dtype=jnp.float32, memory=ONE_PART)
+        sizes_of_step = prompts, cfg.group_size, cfg.prompt_tokens, cfg.max_tokens
+        work = StepSpec(preset(cfg.model), mesh, *sizes_of_step, dtype=jnp.float32, memory=ONE_PART)
         console.print(f"compiling for {count} devices, mesh {','.join(map(str, sizes))}")
         for name, figures in programs(work).items():
-            rows.append({"devices": count, **dict(zip(AXES, sizes, strict=True)), "program": name, **figures.sent})
+            rows.append(
+                {
+                    "devices": count,
+                    **dict(zip(MESH_AXES, sizes, strict=True)),
+                    "program": name,
+                    **figures.collective_bytes,
+                }
+            )
     folder = Path(cfg.out)
     write_csv(folder / "collectives.csv", rows)
     report(rows, console)
-    plot(rows, folder / "collectives.png", f"{cfg.model}, {cfg.prompts} prompts x {cfg.groups} completions a device")
+    plot(
+        rows, folder / "collectives.png", f"{cfg.model}, {cfg.prompts} prompts x {cfg.group_size} completions a device"
+    )
     console.print(f"everything of this run: {folder}")
     return rows
 
 
 def meshes() -> list[tuple[int, ...]]:
     """Of 1, 2, 4 and 8 devices: along each axis alone, and as even as it goes."""
-    alone = [tuple(n if axis == i else 1 for i in range(len(AXES))) for axis in range(len(AXES)) for n in (2, 4, 8)]
+    alone = [
+        tuple(n if axis == i else 1 for i in range(len(MESH_AXES))) for axis in range(len(MESH_AXES)) for n in (2, 4, 8)
+    ]
     return [(1, 1, 1), *alone, (2, 2, 2)]
 
 
-def sent(row: dict) -> float:
+def collective_bytes(row: dict) -> float:
     return sum(row[kind] for kind in COLLECTIVES)
 
 
@@ -81,11 +92,11 @@ def report(rows: list[dict], console: Console) -> None:
     table = Table("mesh", "reading prompts, MB", "a token, MB", "an update, MB", "of what")
     by = {}
     for row in rows:
-        by.setdefault(tuple(row[axis] for axis in AXES), {})[row["program"]] = row
+        by.setdefault(tuple(row[axis] for axis in MESH_AXES), {})[row["program"]] = row
     for sizes, of in by.items():
         update = {kind: of["gradient"][kind] + of["optimiser"][kind] for kind in COLLECTIVES}
         kinds = ", ".join(f"{kind} {count / 1e6:.1f}" for kind, count in update.items() if count > 5e4)
-        cells = (sent(of["prompts"]), sent(of["a token"]), sum(update.values()))
+        cells = (collective_bytes(of["prompts"]), collective_bytes(of["a token"]), sum(update.values()))
         table.add_row(",".join(map(str, sizes)), *(f"{x / 1e6:.2f}" for x in cells), kinds or "-")
     console.print(table)
 
@@ -96,12 +107,12 @@ def plot(rows: list[dict], path: Path, title: str) -> None:
     for ax, (names, label) in zip(
         axes, ((("gradient", "optimiser"), "an update"), (("a token",), "a token")), strict=True
     ):
-        for i, axis in enumerate(AXES):
+        for i, axis in enumerate(MESH_AXES):
             points = {1: 0.0}
             for row in rows:
-                alone = all(row[other] == 1 for j, other in enumerate(AXES) if j != i)
+                alone = all(row[other] == 1 for j, other in enumerate(MESH_AXES) if j != i)
                 if alone and row[axis] > 1 and row["program"] in names:
-                    points[row[axis]] = points.get(row[axis], 0.0) + sent(row) / 1e6
+                    points[row[axis]] = points.get(row[axis], 0.0) + collective_bytes(row) / 1e6
             ax.plot(points.keys(), points.values(), "o-", label=f"over {axis}")
         ax.set(xlabel="devices", ylabel="MB that a device sends", title=label)
         ax.legend()

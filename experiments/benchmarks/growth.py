@@ -23,8 +23,8 @@ from timing import interleave
 from jaxreason.models import ModelConfig, Transformer, fuse
 from jaxreason.objectives import GRPO
 from jaxreason.runs import check_limits, main, presets, write_csv
-from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, row_keys
-from jaxreason.training import Batch, Updater, init_state, make_optimizer, prepare
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys
+from jaxreason.training import Batch, MicrobatchedUpdate, init_state, make_batch, make_optimizer
 from jaxreason.types import Prompts, Rollouts
 from jaxreason.weights import load_model
 
@@ -54,9 +54,9 @@ def run(cfg: Config) -> dict:
     console, rows = Console(highlight=False), []
     config, params, _ = load_model(cfg.model)
     params = fuse(params)
-    for groups in doubling(4, cfg.largest_group):
-        console.print(f"update, groups of {groups}")
-        rows += timed("update", groups, updates(cfg, config, params, groups), cfg.rounds, console)
+    for group_size in doubling(4, cfg.largest_group):
+        console.print(f"update, groups of {group_size}")
+        rows += timed("update", group_size, updates(cfg, config, params, group_size), cfg.rounds, console)
     for length in doubling(128, cfg.longest_prompt):
         console.print(f"sampling, prompts of {length}")
         rows += timed("sampling", length, samplers(cfg, config, params, length), cfg.rounds, console)
@@ -64,12 +64,12 @@ def run(cfg: Config) -> dict:
     write_csv(folder / "growth.csv", rows)
     plot(rows, folder / "growth.png", title=f"{cfg.model}, {cfg.prompts} prompts")
     shares = {}
-    for groups in doubling(4, cfg.largest_group):
-        of = {row["contender"]: row["median_s"] for row in rows if (row["work"], row["x"]) == ("update", groups)}
-        shares[groups] = {name: 1 - of["no prompt"] / of[name] for name in ("shared", "repeated")}
+    for group_size in doubling(4, cfg.largest_group):
+        of = {row["contender"]: row["median_s"] for row in rows if (row["work"], row["x"]) == ("update", group_size)}
+        shares[group_size] = {name: 1 - of["no prompt"] / of[name] for name in ("shared", "repeated")}
         console.print(
-            f"groups of {groups}: the prompt's share of an update {shares[groups]['shared']:.0%}, "
-            f"repeated {shares[groups]['repeated']:.0%}"
+            f"groups of {group_size}: the prompt's share of an update {shares[group_size]['shared']:.0%}, "
+            f"repeated {shares[group_size]['repeated']:.0%}"
         )
     console.print(f"written: {folder}")
     return {"shares": shares}
@@ -87,15 +87,15 @@ def timed(work: str, x: int, contenders: dict[str, Callable], rounds: int, conso
     ]
 
 
-def updates(cfg: Config, config: ModelConfig, params, groups: int) -> dict[str, Callable]:
+def updates(cfg: Config, config: ModelConfig, params, group_size: int) -> dict[str, Callable]:
     model, optimizer, rng = Transformer(config), make_optimizer(1e-6), np.random.default_rng(0)
-    update = Updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=cfg.memory * 1e9)
-    prompts, length = random_prompts(rng, cfg.prompts, 128, config), max(1, cfg.tokens // groups)
-    shape = cfg.prompts, groups, length
+    update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=optimizer, memory=cfg.memory * 1e9)
+    prompts, length = random_prompts(rng, cfg.prompts, 128, config), max(1, cfg.tokens // group_size)
+    shape = cfg.prompts, group_size, length
     tokens, logps = rng.integers(0, config.vocab, shape, np.int32), np.full(shape, -1.0, np.float32)
     rollouts = Rollouts(prompts, tokens, np.ones(shape, bool), logps, np.ones(shape[:2], bool))
-    rewards = np.arange(cfg.prompts * groups, dtype=np.float32).reshape(shape[:2]) % 2
-    batch = jax.tree.map(np.asarray, prepare(rollouts, rewards, GRPO))
+    rewards = np.arange(cfg.prompts * group_size, dtype=np.float32).reshape(shape[:2]) % 2
+    batch = jax.tree.map(np.asarray, make_batch(rollouts, rewards, GRPO))
     state = init_state(jax.tree.map(jnp.copy, params), optimizer, seed=0)
     states = [state]
 
@@ -110,20 +110,20 @@ def updates(cfg: Config, config: ModelConfig, params, groups: int) -> dict[str, 
 
 def ungrouped(batch: Batch) -> Batch:
     """Every completion with a prompt of its own."""
-    groups = batch.advantages.shape[1]
-    prompts = Prompts(*(np.repeat(x, groups, axis=0) for x in batch.rollouts.prompts))
+    group_size = batch.advantages.shape[1]
+    prompts = Prompts(*(np.repeat(x, group_size, axis=0) for x in batch.rollouts.prompts))
     alone = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batch._replace(rollouts=batch.rollouts[1:]))
     return alone._replace(rollouts=Rollouts(prompts, *alone.rollouts))
 
 
 def samplers(cfg: Config, config: ModelConfig, params, length: int) -> dict[str, Callable]:
-    groups, rng = 8, np.random.default_rng(0)
+    group_size, rng = 8, np.random.default_rng(0)
     sample = Sampler(
-        TransformerDecoder(Transformer(config)), Sampling(), max_tokens=max(1, cfg.tokens // groups), stop_ids=()
+        TransformerDecoder(Transformer(config)), Sampling(), max_tokens=max(1, cfg.tokens // group_size), stop_ids=()
     )
     prompts = random_prompts(rng, cfg.prompts, length, config)
-    keys = row_keys(jax.random.key(0), np.arange(cfg.prompts), groups)
-    repeated = Prompts(*(np.repeat(x, groups, axis=0) for x in prompts))
+    keys = completion_keys(jax.random.key(0), np.arange(cfg.prompts), group_size)
+    repeated = Prompts(*(np.repeat(x, group_size, axis=0) for x in prompts))
     return {
         "shared": partial(sample, params, prompts, keys=keys),
         "repeated": partial(sample, params, repeated, keys=keys.reshape(-1, 1)),

@@ -17,22 +17,22 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from peers import our_grpo_step, prompts_of, trl_step
 from rich.console import Console
-from timing import contest, ready
+from timing import benchmark, start_workers
 
 from jaxreason.errors import InputError
 from jaxreason.runs import check_limits, main, presets
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("prompts", "groups", "tokens", "rounds"), (1, inf))
+LIMITS = dict.fromkeys(("prompts", "group_size", "tokens", "rounds"), (1, inf))
 LIMITS |= {"prompt_tokens": (0, inf), "memory": (1e-9, inf), "trl_rows": (0, inf)}
-PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1})
+PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4, "rounds": 1})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"
     prompts: int = 4
-    groups: int = 8  # completions per prompt
+    group_size: int = 8  # completions per prompt
     tokens: int = 64  # of every completion
     prompt_tokens: int = 96  # of every prompt, at least
     rounds: int = 3
@@ -48,18 +48,18 @@ def run(cfg: Config) -> dict:
     config, params, tokenizer = load_model(cfg.model)
     prompts = prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
     ids = [tokenizer.encode(prompt) for prompt in prompts]
-    rewards = np.arange(cfg.prompts * cfg.groups, dtype=np.float32).reshape(cfg.prompts, cfg.groups) % 2
+    rewards = np.arange(cfg.prompts * cfg.group_size, dtype=np.float32).reshape(cfg.prompts, cfg.group_size) % 2
     if cfg.trl_rows and rewards.size % cfg.trl_rows:
         raise InputError(f"--trl-rows {cfg.trl_rows} does not divide the {rewards.size} completions: give a divisor")
     lengths = sorted(map(len, ids))
-    console.print(f"{cfg.prompts} prompts of {lengths[0]} to {lengths[-1]} tokens, {cfg.groups} completions")
+    console.print(f"{cfg.prompts} prompts of {lengths[0]} to {lengths[-1]} tokens, {cfg.group_size} completions")
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
         ours = partial(our_grpo_step, folder, ids, rewards, tokens=cfg.tokens, memory=cfg.memory * 1e9)
         trl = partial(trl_step, folder, prompts, rewards, tokens=cfg.tokens, rounds=cfg.rounds + 1, rows=cfg.trl_rows)
-        contenders = ready({"jaxreason": ours, "trl": trl}, console)
-        return contest(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
+        contenders = start_workers({"jaxreason": ours, "trl": trl}, console)
+        return benchmark(contenders, cfg, console, work=rewards.size * cfg.tokens, unit="tokens/s")
 
 
 if __name__ == "__main__":

@@ -22,15 +22,15 @@ from timing import peak_gb
 from jaxreason.runs import check_limits, main, presets, write_json
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("prompts", "groups", "tokens"), (1, inf)) | {"prompt_tokens": (0, inf), "memory": (0, inf)}
-PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4})
+LIMITS = dict.fromkeys(("prompts", "group_size", "tokens"), (1, inf)) | {"prompt_tokens": (0, inf), "memory": (0, inf)}
+PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "gemma3-270m"
     prompts: int = 4
-    groups: int = 8  # completions per prompt
+    group_size: int = 8  # completions per prompt
     tokens: int = 128  # of every completion
     prompt_tokens: int = 96  # of every prompt, at least
     memory: float = 1.0  # GB of activations that our update may hold
@@ -78,7 +78,7 @@ def trl(cfg: Config, folder: Path, prompts: list[str]) -> dict[str, float]:
 
 
 def rewards(cfg: Config) -> np.ndarray:
-    return np.arange(cfg.prompts * cfg.groups, dtype=np.float32).reshape(cfg.prompts, cfg.groups) % 2
+    return np.arange(cfg.prompts * cfg.group_size, dtype=np.float32).reshape(cfg.prompts, cfg.group_size) % 2
 
 
 def two_steps(step) -> dict[str, float]:

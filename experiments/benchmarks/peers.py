@@ -12,26 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.data import place
+from jaxreason.data import first_fit
 from jaxreason.models import ModelConfig, Transformer, fuse
 from jaxreason.objectives import GRPO
-from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, pad_prompts, row_keys
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, pad_prompts
 from jaxreason.tasks import load_task
 from jaxreason.text import Document, Tokenizer
 from jaxreason.training import (
-    Updater,
+    MicrobatchedUpdate,
     batch_of,
     init_state,
+    make_batch,
     make_optimizer,
-    prepare,
+    sft_loss,
     supervised_update,
-    text_loss,
 )
 from jaxreason.weights import load_folder
 
 
-def transformers_generate(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
-    """Samples `groups` completions of exactly `tokens` tokens for every prompt, padded on the left."""
+def transformers_generate(folder: Path, ids: list[list[int]], *, group_size: int, tokens: int) -> Callable[[], None]:
+    """Samples `group_size` completions of exactly `tokens` tokens for every prompt, padded on the left."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -39,18 +39,18 @@ def transformers_generate(folder: Path, ids: list[list[int]], *, groups: int, to
     width = max(map(len, ids))
     prompts = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in ids])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids])
-    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_return_sequences": groups}
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_return_sequences": group_size}
     how |= {"min_new_tokens": tokens, "max_new_tokens": tokens, "pad_token_id": 0}
 
     def call() -> None:
         made = model.generate(input_ids=prompts, attention_mask=mask, **how)
-        assert made.shape == (len(prompts) * groups, width + tokens)
+        assert made.shape == (len(prompts) * group_size, width + tokens)
 
     return call
 
 
 def tunix_sampler(
-    folder: Path, config: ModelConfig, ids: list[list[int]], *, groups: int, tokens: int
+    folder: Path, config: ModelConfig, ids: list[list[int]], *, group_size: int, tokens: int
 ) -> Callable[[], None]:
     """The same with the vanilla sampler of tunix, whose prompts are repeated and padded to a power of two."""
     if config.family != "llama":
@@ -81,20 +81,20 @@ def tunix_sampler(
     sizes = llama3.ModelConfig(
         num_layers=config.layers,
         vocab_size=config.vocab,
-        embed_dim=config.width,
-        hidden_dim=config.mlp_width,
+        embed_dim=config.hidden_size,
+        hidden_dim=config.intermediate_size,
         num_heads=config.heads,
-        head_dim=config.head_width,
+        head_dim=config.head_dim,
         num_kv_heads=config.kv_heads,
         rope_theta=config.rope.theta,
         norm_eps=config.norm_eps,
-        weight_tying=config.tied,
+        weight_tying=config.tie_embeddings,
     )
     model = llama3_params.create_model_from_safe_tensors(str(folder), sizes, dtype=jnp.float32)
     width = 1 << (max(map(len, ids)) - 1).bit_length()  # it pads prompts to a power of two
-    cache = CacheConfig(width + tokens + 1, config.layers, config.kv_heads, config.head_width)
+    cache = CacheConfig(width + tokens + 1, config.layers, config.kv_heads, config.head_dim)
     peer = Peer(model, Ids(), cache)
-    prompts = [" ".join(map(str, prompt)) for prompt in ids for _ in range(groups)]
+    prompts = [" ".join(map(str, prompt)) for prompt in ids for _ in range(group_size)]
     how = {"max_generation_steps": tokens, "max_prompt_length": width, "temperature": 1.0, "top_p": 1.0}
 
     def call() -> None:
@@ -115,11 +115,11 @@ def prompts_of(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
     return prompts
 
 
-def our_sampler(folder: Path, ids: list[list[int]], *, groups: int, tokens: int) -> Callable[[], None]:
-    """Samples `groups` completions of exactly `tokens` tokens for every prompt."""
+def our_sampler(folder: Path, ids: list[list[int]], *, group_size: int, tokens: int) -> Callable[[], None]:
+    """Samples `group_size` completions of exactly `tokens` tokens for every prompt."""
     config, params, _ = load_folder(folder)
     sample = Sampler(TransformerDecoder(Transformer(config)), Sampling(), max_tokens=tokens, stop_ids=())
-    keys = row_keys(jax.random.key(0), np.arange(len(ids)), groups)
+    keys = completion_keys(jax.random.key(0), np.arange(len(ids)), group_size)
     return partial(sample, fuse(params), pad_prompts(ids), keys=keys)
 
 
@@ -130,14 +130,14 @@ def our_grpo_step(
     config, params, _ = load_folder(folder)
     model, optimizer = Transformer(config), make_optimizer(1e-6)
     sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=tokens, stop_ids=())
-    update = Updater(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
+    update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
     prompts, states = pad_prompts(ids), [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:
         state = states.pop()
-        keys = row_keys(jax.random.fold_in(state.key, state.step), np.arange(len(ids)), rewards.shape[1])
+        keys = completion_keys(jax.random.fold_in(state.key, state.step), np.arange(len(ids)), rewards.shape[1])
         rollouts = sample(state.params, prompts, keys=keys)
-        state, _ = update(state, prepare(rollouts, rewards, GRPO))
+        state, _ = update(state, make_batch(rollouts, rewards, GRPO))
         states.append(jax.block_until_ready(state._replace(step=state.step + 1)))
 
     return step
@@ -191,9 +191,9 @@ def our_sft_step(
     """One step of fine-tuning on documents, packed into rows."""
     config, params, _ = load_folder(folder)
     optimizer, sizes = make_optimizer(1e-6), {"rows": rows, "length": length}
-    update = partial(supervised_update, loss=partial(text_loss, model=Transformer(config)), optimizer=optimizer)
+    update = partial(supervised_update, loss=partial(sft_loss, model=Transformer(config)), optimizer=optimizer)
     update = jax.jit(partial(update, micro_batches=micro_batches), donate_argnums=0)
-    batch = batch_of(list(place(documents, **sizes)), **sizes)
+    batch = batch_of(list(first_fit(documents, **sizes)), **sizes)
     states = [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:
@@ -227,7 +227,7 @@ def trainer_step(folder: Path, documents: list[Document], *, rounds: int) -> Cal
 
 def padded(document: Document, width: int) -> dict[str, list[int]]:
     """As transformers' collators do: padded on the right, what is not learned labelled -100."""
-    tokens, learned = list(document.tokens), document.learned or [True] * len(document.tokens)
+    tokens, learned = list(document.tokens), document.loss_mask or [True] * len(document.tokens)
     labels = [token if is_learned else -100 for token, is_learned in zip(tokens, learned, strict=True)]
     rest = width - len(tokens)
     mask = [1] * len(tokens) + [0] * rest

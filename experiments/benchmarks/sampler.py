@@ -1,7 +1,7 @@
 """How fast are rollouts, beside the libraries a user would take instead?
 
     python experiments/bench_sampler.py
-    python experiments/bench_sampler.py --prompts 1 --groups 1
+    python experiments/bench_sampler.py --prompts 1 --group-size 1
     python experiments/bench_sampler.py --uneven
 
 Same weights, prompts, lengths and precision, in turns within one process: this sampler, `transformers` generate and the
@@ -22,24 +22,24 @@ import jax.numpy as jnp
 import numpy as np
 from peers import our_sampler, transformers_generate, tunix_sampler
 from rich.console import Console
-from timing import contest, ready
+from timing import benchmark, start_workers
 
 from jaxreason.models import Transformer, fuse
 from jaxreason.runs import check_limits, main, presets
-from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, pad_prompts, row_keys
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, generate, pad_prompts
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("groups", "tokens", "rounds"), (1, inf)) | {"prompts": (1, 1000), "longest": (1, 100)}
-PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "groups": 2, "tokens": 4, "rounds": 1})
+LIMITS = dict.fromkeys(("group_size", "tokens", "rounds"), (1, inf)) | {"prompts": (1, 1000), "longest": (1, 100)}
+PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4, "rounds": 1})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"
     prompts: int = 4
-    groups: int = 8  # completions per prompt
+    group_size: int = 8  # completions per prompt
     tokens: int = 64  # of every completion; with --uneven of the median one
     rounds: int = 5
     uneven: bool = False
@@ -56,14 +56,14 @@ def run(cfg: Config) -> dict:
     model, task = Transformer(config), load_task("grade-school")
     texts = [messages(task, problem) for problem in task.test[: cfg.prompts]]
     ids = [encode_prompt(tokenizer, text) for text in texts]
-    keys = row_keys(jax.random.key(0), np.arange(cfg.prompts), cfg.groups)
+    keys = completion_keys(jax.random.key(0), np.arange(cfg.prompts), cfg.group_size)
     console.print(
-        f"{cfg.prompts} prompts of about {np.mean([len(p) for p in ids]):.0f} tokens, {cfg.groups} completions"
+        f"{cfg.prompts} prompts of about {np.mean([len(p) for p in ids]):.0f} tokens, {cfg.group_size} completions"
     )
     if cfg.uneven:
         contenders, work = uneven(cfg, TransformerDecoder(model), params, ids, keys, console)
-        return contest(contenders, cfg, console, work=work, unit="tokens/s")
-    sizes = {"groups": cfg.groups, "tokens": cfg.tokens}
+        return benchmark(contenders, cfg, console, work=work, unit="tokens/s")
+    sizes = {"group_size": cfg.group_size, "tokens": cfg.tokens}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save_folder(folder, params, config, tokenizer)
@@ -72,8 +72,8 @@ def run(cfg: Config) -> dict:
             "transformers": partial(transformers_generate, folder, ids, **sizes),
             "tunix": partial(tunix_sampler, folder, config, ids, **sizes),
         }
-        calls = ready(contenders, console)
-    return contest(calls, cfg, console, work=cfg.prompts * cfg.groups * cfg.tokens, unit="tokens/s")
+        calls = start_workers(contenders, console)
+    return benchmark(calls, cfg, console, work=cfg.prompts * cfg.group_size * cfg.tokens, unit="tokens/s")
 
 
 # --- against itself ---
@@ -86,8 +86,8 @@ class Planned:
     inner: TransformerDecoder
     stop: int
 
-    def prefill(self, params, prompts, groups, slots):
-        logits, state = self.inner.prefill(params, prompts, groups, slots)
+    def prefill(self, params, prompts, group_size, slots):
+        logits, state = self.inner.prefill(params, prompts, group_size, slots)
         plan = prompts.tokens[:, 0]
         return self.force(logits, plan == 1), state._replace(prompt=(plan, state.prompt))
 
@@ -120,7 +120,7 @@ def uneven(cfg: Config, decoder: TransformerDecoder, params, ids: list[list[int]
         "finished rows leave": partial(ours, params, prompts, keys=keys),
         "every row to the end": lambda: jax.block_until_ready(whole(params, prompts, keys=keys)),
     }
-    return contenders, sum(lengths) * cfg.groups
+    return contenders, sum(lengths) * cfg.group_size
 
 
 if __name__ == "__main__":

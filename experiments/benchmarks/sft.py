@@ -18,13 +18,13 @@ from tempfile import TemporaryDirectory
 
 from peers import our_sft_step, trainer_step
 from rich.console import Console
-from timing import contest, ready
+from timing import benchmark, start_workers
 
-from jaxreason.data import fitted, place
+from jaxreason.data import filter_or_truncate, first_fit
 from jaxreason.errors import InputError
 from jaxreason.runs import check_limits, main, presets
 from jaxreason.tasks import load_task, messages
-from jaxreason.text import Document, Tokenizer, answered, encode_answer, encode_prompt
+from jaxreason.text import Document, Tokenizer, encode_answer, encode_prompt, prompt_completion
 from jaxreason.weights import load_model, save_folder
 
 LIMITS = dict.fromkeys(("rows", "rounds", "micro_batches"), (1, inf)) | {"length": (2, inf)}
@@ -57,10 +57,10 @@ def run(cfg: Config) -> dict:
         sizes = {"rows": cfg.rows, "length": cfg.length, "micro_batches": cfg.micro_batches}
         ours = partial(our_sft_step, folder, documents, **sizes)
         peer = partial(trainer_step, folder, documents, rounds=cfg.rounds + 1)
-        contenders = ready({"jaxreason": ours, "transformers": peer}, console)
+        contenders = start_workers({"jaxreason": ours, "transformers": peer}, console)
         tokens = sum(len(document.tokens) for document in documents)
         console.print(f"{len(documents)} texts of {tokens} tokens")
-        return contest(contenders, cfg, console, work=tokens, unit="tokens/s")
+        return benchmark(contenders, cfg, console, work=tokens, unit="tokens/s")
 
 
 def whole(cfg: Config, tokenizer: Tokenizer) -> list[Document]:
@@ -76,9 +76,9 @@ def worked(cfg: Config, tokenizer: Tokenizer) -> list[Document]:
     documents = []
     for problem in task.train[: cfg.rows * cfg.length // 16]:  # none is shorter
         asked, answer = messages(task, problem), f"{problem.solution}\n#### {problem.answer}"
-        documents.append(answered(encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer)))
-    documents, _ = fitted(documents, cfg.length, truncate=True)
-    return [document for document, *_ in place(documents, rows=cfg.rows, length=cfg.length)]
+        documents.append(prompt_completion(encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer)))
+    documents, _ = filter_or_truncate(documents, cfg.length, truncate=True)
+    return [document for document, *_ in first_fit(documents, rows=cfg.rows, length=cfg.length)]
 
 
 if __name__ == "__main__":

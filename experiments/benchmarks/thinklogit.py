@@ -18,9 +18,9 @@ import numpy as np
 from rich.console import Console
 from timing import interleave
 
-from jaxreason.inference import Reasoner, load_reasoner
+from jaxreason.inference import InferenceModel, load_inference_model
 from jaxreason.runs import check_limits, main, presets, write_json
-from jaxreason.sampling import Sampler, Sampling, row_keys
+from jaxreason.sampling import Sampler, Sampling, completion_keys
 from jaxreason.types import Prompts
 
 
@@ -30,7 +30,7 @@ class Config:
     guide: str = "tiny"
     base: str = "tiny-base"
     prompts: int = 4
-    groups: int = 8  # completions per prompt
+    group_size: int = 8  # completions per prompt
     prompt_tokens: int = 128
     tokens: int = 64  # a completion
     rounds: int = 7
@@ -38,16 +38,16 @@ class Config:
     smoke: bool = False  # a few tokens
 
 
-LIMITS = dict.fromkeys(("prompts", "groups", "prompt_tokens", "tokens", "rounds"), (1, inf))
-PRESETS = presets(smoke={"prompts": 1, "groups": 2, "prompt_tokens": 8, "tokens": 4, "rounds": 1})
+LIMITS = dict.fromkeys(("prompts", "group_size", "prompt_tokens", "tokens", "rounds"), (1, inf))
+PRESETS = presets(smoke={"prompts": 1, "group_size": 2, "prompt_tokens": 8, "tokens": 4, "rounds": 1})
 
 
 def run(cfg: Config) -> dict:
     check_limits(cfg, LIMITS)
     console, how = Console(highlight=False), {"sampling": Sampling(), "max_tokens": cfg.tokens, "ask": str}
     names = {"target": cfg.target, "guide": cfg.guide, "base": cfg.base}
-    alone = {name: load_reasoner(model, **how) for name, model in names.items()}
-    fused = load_reasoner(cfg.target, guide=cfg.guide, base=cfg.base, warmup=0, **how)
+    alone = {name: load_inference_model(model, **how) for name, model in names.items()}
+    fused = load_inference_model(cfg.target, guide=cfg.guide, base=cfg.base, warmup=0, **how)
     contenders = {name: work(cfg, reasoner) for name, reasoner in ({"fused": fused} | alone).items()}
     seconds = interleave(contenders, cfg.rounds, console)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
@@ -60,11 +60,11 @@ def run(cfg: Config) -> dict:
     return figures
 
 
-def work(cfg: Config, reasoner: Reasoner) -> Callable[[], object]:
+def work(cfg: Config, reasoner: InferenceModel) -> Callable[[], object]:
     rng, known = np.random.default_rng(0), min(config.vocab for config in reasoner.configs)
     tokens = rng.integers(0, known, (cfg.prompts, cfg.prompt_tokens)).astype(np.int32)
     prompts = Prompts(tokens, np.ones(tokens.shape, bool))
-    keys = row_keys(jax.random.key(0), np.arange(cfg.prompts), cfg.groups)
+    keys = completion_keys(jax.random.key(0), np.arange(cfg.prompts), cfg.group_size)
     sample = Sampler(reasoner.decoder, reasoner.sampling, max_tokens=cfg.tokens, stop_ids=())
     return partial(sample, reasoner.params, prompts, keys=keys)
 

@@ -25,7 +25,7 @@ Call = Callable[[], Any]
 """Does the whole work once, and returns when it is done."""
 
 
-class Apart:
+class WorkerProcess:
     """A contender in a process of its own: none lives with another's threads, or touches what it gave back of memory.
 
     `prepare`, a function that can be pickled, returns the call that is to be timed.
@@ -63,18 +63,18 @@ def _call() -> None:
     _prepared[0]()
 
 
-def ready(contenders: dict[str, Callable[[], Call]], console: Console) -> dict[str, Call]:
-    """Each contender `Apart`; peers that cannot be had are named."""
+def start_workers(contenders: dict[str, Callable[[], Call]], console: Console) -> dict[str, Call]:
+    """Each contender `WorkerProcess`; peers that cannot be had are named."""
     calls = {}
     for name, prepare in contenders.items():
         try:
-            calls[name] = Apart(prepare)
+            calls[name] = WorkerProcess(prepare)
         except ImportError as error:
             console.print(f"{name} is absent: {error}")
     return calls
 
 
-def contest(contenders: dict[str, Call], cfg: Any, console: Console, *, work: float, unit: str) -> dict[str, Any]:
+def benchmark(contenders: dict[str, Call], cfg: Any, console: Console, *, work: float, unit: str) -> dict[str, Any]:
     """`cfg.rounds` turns of each, ours first; prints rates (`work` per second, in `unit`) and how many times as long as
     ours the others took, then the figures as one JSON line, which `cfg.out` names a file for."""
     seconds = interleave(contenders, cfg.rounds, console)
@@ -86,7 +86,7 @@ def contest(contenders: dict[str, Call], cfg: Any, console: Console, *, work: fl
         middle, call = statistics.median(times), contenders[name]
         figures[name] = {"median_s": middle, "seconds": times, "rate": work / middle, "ratio": middle / ours}
         peak = ""
-        if isinstance(call, Apart):
+        if isinstance(call, WorkerProcess):
             figures[name]["peak_gb"] = call.peak_gb()
             peak = f"{figures[name]['peak_gb']:.2f}"
         table.add_row(name, f"{middle:.3f}", f"{work / middle:.1f}", f"{middle / ours:.2f} x", peak)

@@ -22,7 +22,7 @@ from jaxreason.analysis import (
     patterns_of,
     rank_change_ratio,
 )
-from jaxreason.analysis.theory import Fit, Regime, overlay, regime
+from jaxreason.analysis.theory import Fit, Regime, fit_flow, regime
 from jaxreason.models import Transformer, token_ranks
 from jaxreason.runs import read_rows
 from jaxreason.sampling import pad_prompts
@@ -78,7 +78,7 @@ class Told:
         if self.regime is None or not shares[0].any():
             return None
         shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
-        return overlay([row["step"] for row in self.steps], shares, self.success)
+        return fit_flow([row["step"] for row in self.steps], shares, self.success)
 
     @cached_property
     def curves(self) -> list[dict[int, tuple[float, float]]]:

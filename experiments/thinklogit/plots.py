@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from jaxreason.evaluation import plot_tokens
-from jaxreason.inference import Reasoner
-from jaxreason.sampling import guidance, row_keys
+from jaxreason.inference import InferenceModel
+from jaxreason.sampling import completion_keys, trace_guidance
 from jaxreason.tasks import Problem
-from jaxreason.text import pieces
+from jaxreason.text import token_strings
 
 
 def plot_sweep(rows: list[dict], file: Path) -> None:
@@ -54,15 +54,15 @@ def plot_rows(rows: list[dict], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def plot_guidance(reasoner: Reasoner, problems: Sequence[Problem], file: Path, seed: int) -> None:
+def plot_guidance(reasoner: InferenceModel, problems: Sequence[Problem], file: Path, seed: int) -> None:
     """Guided answers: dark where the guides move the logits far, framed where the target alone would have gone on
     otherwise."""
-    policy = reasoner.policy()
-    keys = row_keys(jax.random.key(seed), np.array([problem.index for problem in problems]), 1)
-    rollouts = policy.sample(reasoner.params, policy.prompts(problems), keys=keys)
-    follow = jax.jit(partial(guidance, decoder=reasoner.decoder, sampling=reasoner.sampling))
+    sampler = reasoner.problem_sampler()
+    keys = completion_keys(jax.random.key(seed), np.array([problem.index for problem in problems]), 1)
+    rollouts = sampler.sample(reasoner.params, sampler.prompts(problems), keys=keys)
+    follow = jax.jit(partial(trace_guidance, decoder=reasoner.decoder, sampling=reasoner.sampling))
     norm, alone = (np.asarray(x)[:, 0] for x in follow(reasoner.params, rollouts, keys=keys))
-    words, rows = pieces(reasoner.tokenizer, reasoner.tokenizer.vocab_size), []
+    words, rows = token_strings(reasoner.tokenizer, reasoner.tokenizer.vocab_size), []
     for place, problem in enumerate(problems):
         count = int(rollouts.lengths[place, 0])
         tokens = rollouts.tokens[place, 0, :count]

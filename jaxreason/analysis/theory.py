@@ -140,7 +140,7 @@ class Fit(NamedTuple):
     """Root mean square difference of the shares."""
 
 
-def overlay(steps, measured: Float[np.ndarray, "N R"], success, *, beta: float = 0.0) -> Fit:
+def fit_flow(steps, measured: Float[np.ndarray, "N R"], success, *, beta: float = 0.0) -> Fit:
     """The flow from the first measured shares [N R] with the starting success rates, and how fast its clock has to run
     to come closest to the measured ones."""
     steps, measured = np.asarray(steps, np.float64), np.asarray(measured, np.float64)

@@ -1,21 +1,27 @@
 """What supervised training reads: JSONL files, packing, selection among samples."""
 
-from jaxreason.data.jsonl import Pair, Taught, read_lessons, read_pairs, read_taught
-from jaxreason.data.packing import fitted, pack, pack_top, place
-from jaxreason.data.selection import accepted, paired, source, unfiltered
+from jaxreason.data.jsonl import (
+    PreferencePair,
+    TeacherSample,
+    load_preference_jsonl,
+    load_sft_jsonl,
+    load_teacher_jsonl,
+)
+from jaxreason.data.packing import filter_or_truncate, first_fit, pack, pack_teacher_topk
+from jaxreason.data.selection import deduplicate, filter_correct, make_pairs, source
 
 __all__ = [
-    "Pair",
-    "Taught",
-    "accepted",
-    "fitted",
+    "PreferencePair",
+    "TeacherSample",
+    "deduplicate",
+    "filter_correct",
+    "filter_or_truncate",
+    "first_fit",
+    "load_preference_jsonl",
+    "load_sft_jsonl",
+    "load_teacher_jsonl",
+    "make_pairs",
     "pack",
-    "pack_top",
-    "paired",
-    "place",
-    "read_lessons",
-    "read_pairs",
-    "read_taught",
+    "pack_teacher_topk",
     "source",
-    "unfiltered",
 ]

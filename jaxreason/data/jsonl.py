@@ -9,11 +9,11 @@ import numpy as np
 from jaxreason.errors import InputError
 from jaxreason.tasks.files import read, rows
 from jaxreason.text.chat import encode_answer, encode_conversation, encode_prompt
-from jaxreason.text.documents import Document, answered
+from jaxreason.text.documents import Document, prompt_completion
 from jaxreason.text.tokenizer import Tokenizer
 
 
-class Pair(NamedTuple):
+class PreferencePair(NamedTuple):
     """Two completions of one prompt, the better one first, each with its end."""
 
     prompt: list[int]
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
     name: str = "a pair"
 
 
-def read_lessons(path: str | Path, tokenizer: Tokenizer) -> list[Document]:
+def load_sft_jsonl(path: str | Path, tokenizer: Tokenizer) -> list[Document]:
     """Lines of `messages`, a conversation whose every assistant turn is learned, or of `prompt` and `completion`.
 
     A prompt is plain text or messages; a completion is text or one message of the assistant.
@@ -36,7 +36,7 @@ def read_lessons(path: str | Path, tokenizer: Tokenizer) -> list[Document]:
         elif "prompt" in row and "completion" in row:
             prompt, completion = _prompt(row["prompt"], where), _text(row["completion"], "completion", where)
             answer = encode_answer(tokenizer, prompt, completion)
-            documents.append(answered(encode_prompt(tokenizer, prompt), answer, where))
+            documents.append(prompt_completion(encode_prompt(tokenizer, prompt), answer, where))
         else:
             raise InputError(f"{where} has neither 'messages' nor 'prompt' and 'completion'; write one of the two")
     if not documents:
@@ -44,7 +44,7 @@ def read_lessons(path: str | Path, tokenizer: Tokenizer) -> list[Document]:
     return documents
 
 
-def read_pairs(path: str | Path, tokenizer: Tokenizer) -> list[Pair]:
+def load_preference_jsonl(path: str | Path, tokenizer: Tokenizer) -> list[PreferencePair]:
     """Lines of `prompt`, `chosen` and `rejected`, and perhaps `chosen_source` and `rejected_source`."""
     pairs = []
     for where, row in _rows(path):
@@ -56,13 +56,13 @@ def read_pairs(path: str | Path, tokenizer: Tokenizer) -> list[Pair]:
             raise InputError(f"{where} has the same text as 'chosen' and 'rejected': there is nothing to prefer")
         sides = (encode_answer(tokenizer, prompt, side) for side in (chosen, rejected))
         sources = tuple(str(row.get(f"{side}_source", "")) for side in ("chosen", "rejected"))
-        pairs.append(Pair(encode_prompt(tokenizer, prompt), *sides, sources, where))
+        pairs.append(PreferencePair(encode_prompt(tokenizer, prompt), *sides, sources, where))
     if not pairs:
         raise InputError(f"{path} has no pair; write one JSON object a line")
     return pairs
 
 
-class Taught(NamedTuple):
+class TeacherSample(NamedTuple):
     """What a teacher said to a task's question."""
 
     question: str
@@ -74,7 +74,7 @@ class Taught(NamedTuple):
     """[T C] most probable ids in the place of each token, and their log-probabilities at the file's temperature."""
 
 
-def read_taught(path: str | Path, *, temperature: float = 1.0) -> list[Taught]:
+def load_teacher_jsonl(path: str | Path, *, temperature: float = 1.0) -> list[TeacherSample]:
     """Lines of `question` and `completion`; with `tokens`, `top_ids`, `top_logps` and `temperature` also the teacher's
     most probable tokens, equally many everywhere."""
     taught, counts = [], set()
@@ -87,7 +87,7 @@ def read_taught(path: str | Path, *, temperature: float = 1.0) -> list[Taught]:
             if row.get("temperature") != temperature:
                 stored = row.get("temperature")
                 raise InputError(f"{where} was stored at temperature {stored}, not {temperature}: give that one")
-        taught.append(Taught(question, completion, where, tokens, top))
+        taught.append(TeacherSample(question, completion, where, tokens, top))
     if not taught or len(counts) > 1 or (counts and any(row.top is None for row in taught)):
         raise InputError(f"{path} has not the same number of stored tokens everywhere, or no line: write it anew")
     return taught

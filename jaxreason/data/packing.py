@@ -8,19 +8,19 @@ from jaxtyping import Float, Int
 
 from jaxreason.errors import InputError
 from jaxreason.text.documents import Document
-from jaxreason.types import Packed
+from jaxreason.types import PackedBatch
 
 ROOMS = 8
 """Into how many sizes the number of tokens that a row learns is rounded up: each is compiled once."""
 
 
-class Placed(NamedTuple):
+class Placement(NamedTuple):
     document: Document
     row: int
     begin: int
 
 
-def place(documents: Iterable[Document], *, rows: int, length: int) -> Iterator[Placed]:
+def first_fit(documents: Iterable[Document], *, rows: int, length: int) -> Iterator[Placement]:
     """Each document in the first of `rows` rows of `length` tokens with room, until one fits nowhere.
 
     That one is left out: take the next batch from a fresh stream, or from a position counted in documents.
@@ -35,28 +35,28 @@ def place(documents: Iterable[Document], *, rows: int, length: int) -> Iterator[
         fitting = np.flatnonzero(used + size <= length)
         if not fitting.size:
             break
-        yield Placed(document, int(fitting[0]), int(used[fitting[0]]))
+        yield Placement(document, int(fitting[0]), int(used[fitting[0]]))
         used[fitting[0]] += size
 
 
-def pack(placed: Iterable[Placed], *, rows: int, length: int) -> Packed:
-    """The rows, of documents that `place` put there."""
+def pack(placed: Iterable[Placement], *, rows: int, length: int) -> PackedBatch:
+    """The rows, of documents that `first_fit` put there."""
     tokens, segments = np.zeros((2, rows, length), np.int32)
     mask, count = np.zeros((rows, length), bool), np.zeros(rows, np.int32)
     for document, row, begin in placed:
         end = begin + len(document.tokens)
         tokens[row, begin:end] = document.tokens
-        mask[row, begin:end] = True if document.learned is None else document.learned
+        mask[row, begin:end] = True if document.loss_mask is None else document.loss_mask
         mask[row, begin : begin + 1] = False
         count[row] += 1
         segments[row, begin:end] = count[row]
     room = -(-mask.sum(axis=1).max() // (length / ROOMS))
     first = np.argsort(~mask, axis=1, kind="stable")[:, : max(1, int(room * length / ROOMS))]
-    return Packed(tokens, segments, np.where(np.take_along_axis(mask, first, axis=1), first, 0).astype(np.int32))
+    return PackedBatch(tokens, segments, np.where(np.take_along_axis(mask, first, axis=1), first, 0).astype(np.int32))
 
 
-def pack_top(
-    placed: Sequence[Placed], *, rows: int, room: int
+def pack_teacher_topk(
+    placed: Sequence[Placement], *, rows: int, room: int
 ) -> tuple[Int[np.ndarray, "P M C"], Float[np.ndarray, "P M C"]] | None:
     """What teachers stored of the same documents, in the order of `Packed.places`; None where they stored nothing."""
     if any(document.top is None for document, *_ in placed):
@@ -70,7 +70,7 @@ def pack_top(
     return ids, logps
 
 
-def fitted(documents: Iterable[Document], length: int, *, truncate: bool) -> tuple[list[Document], int]:
+def filter_or_truncate(documents: Iterable[Document], length: int, *, truncate: bool) -> tuple[list[Document], int]:
     """The documents, none longer than `length`, and how many were cut or, with nothing to learn left, dropped.
 
     Without `truncate` a longer one is refused.
@@ -84,8 +84,8 @@ def fitted(documents: Iterable[Document], length: int, *, truncate: bool) -> tup
                     "rows (--length), or cut it with --truncate"
                 )
             cut += 1
-            learned = None if document.learned is None else document.learned[:length]
-            document = document._replace(tokens=document.tokens[:length], learned=learned)
-        if document.learned is None or any(document.learned[1:]):
+            loss_mask = None if document.loss_mask is None else document.loss_mask[:length]
+            document = document._replace(tokens=document.tokens[:length], loss_mask=loss_mask)
+        if document.loss_mask is None or any(document.loss_mask[1:]):
             fitting.append(document)
     return fitting, cut

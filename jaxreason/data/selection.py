@@ -8,12 +8,12 @@ from typing import Any
 Sample = dict[str, Any]
 
 
-def accepted(samples: Iterable[Sample], *, most: int) -> list[Sample]:
+def filter_correct(samples: Iterable[Sample], *, most: int) -> list[Sample]:
     """What is right and came to an end: each text once, up to blanks, and at most `most` for a problem."""
     return _some([sample for sample in samples if sample["strict"] and not sample["truncated"]], most)
 
 
-def unfiltered(samples: Iterable[Sample], *, most: int) -> list[Sample]:
+def deduplicate(samples: Iterable[Sample], *, most: int) -> list[Sample]:
     """The same of all that came to an end and are not empty, right or wrong."""
     return _some([sample for sample in samples if _text(sample) and not sample["truncated"]], most)
 
@@ -34,7 +34,9 @@ def source(sample: Sample) -> str:
     return f"{sample['model']} {'right' if sample['strict'] else 'wrong'}"
 
 
-def paired(samples: Sequence[Sample], kinds: Iterable[tuple[str, str]], *, most: int) -> list[tuple[Sample, Sample]]:
+def make_pairs(
+    samples: Sequence[Sample], kinds: Iterable[tuple[str, str]], *, most: int
+) -> list[tuple[Sample, Sample]]:
     """Pairs of different texts of one problem, for each (chosen, rejected) among the `kinds` of `source`; every kind at
     most `most` times a problem, and no text twice in it. Texts that were cut off are left out, and empty ones."""
     kinds, by_source = list(kinds), defaultdict(dict)

@@ -19,19 +19,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxreason.errors import InputError
 
-AXES = ("data", "fsdp", "tensor")
-ROWS = ("data", "fsdp")
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
 """What prompts lie over."""
 
 
-def chosen_mesh(text: str) -> Mesh | None:
+def mesh_from_flag(text: str) -> Mesh | None:
     """The mesh of a flag such as `2,2,2`; empty, all devices over `fsdp`, or None where there is one."""
     if not text:
         return make_mesh((1, jax.device_count(), 1)) if jax.device_count() > 1 else None
-    return mesh_of(text)
+    return parse_mesh(text)
 
 
-def mesh_of(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def parse_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of all devices (or of these) that a flag asks for."""
     try:
         sizes = [int(size) for size in text.split(",")]
@@ -41,60 +41,60 @@ def mesh_of(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all devices (or of these): `sizes` of the axes `AXES`, whose product is their number."""
+    """A mesh of all devices (or of these): `sizes` of the axes `MESH_AXES`, whose product is their number."""
     devices = jax.devices() if devices is None else devices
-    if len(sizes) != len(AXES) or min(sizes) < 1 or prod(sizes) != len(devices):
+    if len(sizes) != len(MESH_AXES) or min(sizes) < 1 or prod(sizes) != len(devices):
         asked, nearest = (",".join(map(str, each)) for each in (sizes, nearest_sizes(sizes, len(devices))))
         raise InputError(f"mesh {asked} does not fill {len(devices)} devices: give {nearest} (data, fsdp, tensor)")
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
 
 
 def nearest_sizes(
     sizes: Sequence[int], count: int, works: Callable[[tuple[int, ...]], bool] = lambda each: True
 ) -> tuple[int, ...]:
     """Sizes of three axes that hold `count` devices and work, as near to those asked as there are; () if none do."""
-    asked = np.log(np.maximum([*sizes, 1, 1, 1][: len(AXES)], 1))
+    asked = np.log(np.maximum([*sizes, 1, 1, 1][: len(MESH_AXES)], 1))
     divisors = [n for n in range(1, count + 1) if count % n == 0]
-    fitting = [each for each in product(divisors, repeat=len(AXES)) if prod(each) == count and works(each)]
+    fitting = [each for each in product(divisors, repeat=len(MESH_AXES)) if prod(each) == count and works(each)]
     return min(fitting, key=lambda each: float(np.abs(np.log(each) - asked).sum()), default=())
 
 
-def rows_over(mesh: Mesh | None) -> int:
+def num_batch_shards(mesh: Mesh | None) -> int:
     """Into how many parts a batch of prompts is cut: their number must be a multiple of it."""
-    return 1 if mesh is None else prod(mesh.shape[axis] for axis in ROWS)
+    return 1 if mesh is None else prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def spread(x: jax.Array, mesh: Mesh | None, *axes: str | Sequence[str] | None) -> jax.Array:
+def constrain(x: jax.Array, mesh: Mesh | None, *axes: str | Sequence[str] | None) -> jax.Array:
     """Tells the compiler over which mesh axes each axis of `x` lies; those not named, and what follows, lie whole."""
     return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
 
 
-def on_rows(tree: Any, mesh: Mesh | None) -> Any:
+def shard_batch(tree: Any, mesh: Mesh | None) -> Any:
     """Host arrays [P ...] as arrays on the mesh; a host brings to its devices what these hold, and nothing else."""
-    return jax.tree.map(lambda x: laid(x, NamedSharding(mesh, PartitionSpec(ROWS))), tree) if mesh else tree
+    return jax.tree.map(lambda x: put_global(x, NamedSharding(mesh, PartitionSpec(BATCH_AXES))), tree) if mesh else tree
 
 
-def laid(x: Any, sharding: NamedSharding) -> jax.Array:
+def put_global(x: Any, sharding: NamedSharding) -> jax.Array:
     """An array that every host has, laid out on devices of all hosts."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(laid(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+        return jax.random.wrap_key_data(put_global(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
     if isinstance(x, jax.Array) and x.sharding.device_set == sharding.device_set:
         return jax.device_put(x, sharding)
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def for_sampling(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
+def sampling_params(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
     """Parameters as a sampler reads them, once for every token: matrices in the type that they are multiplied in, and
     no longer cut over `fsdp`."""
 
     leaves, tree = jax.tree.flatten(params)
     if mesh is None:
         return params if dtype == jnp.float32 else tree.unflatten(_read_as(leaves, dtype, None))
-    return tree.unflatten(_read_as(leaves, dtype, tuple(gathered(x, mesh) for x in leaves)))
+    return tree.unflatten(_read_as(leaves, dtype, tuple(sampling_sharding(x, mesh) for x in leaves)))
 
 
-def gathered(x: Any, mesh: Mesh) -> NamedSharding:
+def sampling_sharding(x: Any, mesh: Mesh) -> NamedSharding:
     """Where a parameter that lies on the mesh, or anywhere else, lies for a sampler: no longer cut over `fsdp`."""
     spec = x.sharding.spec if isinstance(x.sharding, NamedSharding) else ()
     return NamedSharding(mesh, PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec)))
@@ -106,14 +106,14 @@ def _read_as(leaves: list[jax.Array], dtype: Any, places: tuple[NamedSharding, .
     return cast if places is None else jax.lax.with_sharding_constraint(cast, list(places))
 
 
-def over_rows(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+def jit_batch_sharded(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
     """The jitted `function(params, *batch)`, whose batch of host arrays [P ...] lies over the rows of the mesh; on a
     mesh it returns host arrays."""
     jitted = jax.jit(function)
-    return jitted if mesh is None else lambda params, *batch: fetched(jitted(params, *on_rows(batch, mesh)))
+    return jitted if mesh is None else lambda params, *batch: gather_to_host(jitted(params, *shard_batch(batch, mesh)))
 
 
-def fetched(tree: Any) -> Any:
+def gather_to_host(tree: Any) -> Any:
     """Arrays of whatever layout as host arrays, whole on every host."""
     if jax.process_count() == 1:
         return jax.device_get(tree)

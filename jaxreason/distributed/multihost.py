@@ -25,7 +25,7 @@ LOST_AFTER = 30
 """Seconds without a sign of life after which a process is given up."""
 
 
-def join_hosts(flag: str) -> None:
+def initialize_hosts(flag: str) -> None:
     """Makes this process one of several, before anything else of JAX: `auto` where the cluster says how many there are
     (TPU pods, SLURM, ...), or HOST:PORT,COUNT,NUMBER with the address of process 0. Empty: it stays alone."""
     if not flag or jax.distributed.is_initialized():
@@ -56,8 +56,8 @@ def _link(host: str) -> None:
     """Connects all processes with process 0, which runs on `host`: a connection that breaks off tells at once that a
     process died, where collectives hang and JAX's own heartbeats take `LOST_AFTER` seconds (and still do where there is
     no connection to be had)."""
-    server = socket.create_server(("", 0)) if writes() else None
-    port = once(lambda: server.getsockname()[1])
+    server = socket.create_server(("", 0)) if is_main_process() else None
+    port = broadcast_from_main(lambda: server.getsockname()[1])
     try:
         if server:
             server.settimeout(LOST_AFTER)
@@ -80,34 +80,34 @@ def _listen(number: int, link: socket.socket) -> None:
             return
     except OSError:
         pass
-    lost(f"process {number} is gone")
+    abort(f"process {number} is gone")
 
 
-def lost(why: str) -> NoReturn:
+def abort(why: str) -> NoReturn:
     """Ends this process at once: what is left of the others would be waited for."""
     print(f"error: {why}; run the same command on all hosts to go on from the last checkpoint", file=sys.stderr)
     sys.stderr.flush()
     os._exit(1)
 
 
-def part() -> None:
+def shutdown() -> None:
     """Tells the others that this process ends because its work is done."""
     for link in _LINKS.values():
         with suppress(OSError):
             link.sendall(_FAREWELL)
 
 
-def writes() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return jax.process_index() == 0
 
 
-def once(compute: Callable[[], Any]) -> Any:
+def broadcast_from_main(compute: Callable[[], Any]) -> Any:
     """What `compute` returns on the writer, on every host: anything JSON holds. Its InputError is raised everywhere."""
     if jax.process_count() == 1:
         return compute()
     told: dict[str, Any] = {}
-    if writes():
+    if is_main_process():
         try:
             told = {"value": compute()}
         except InputError as error:
@@ -121,22 +121,22 @@ def once(compute: Callable[[], Any]) -> Any:
     return told["value"]
 
 
-def any_host(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether it is so on any host; all of them must ask."""
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
-def mine(place: int) -> bool:
+def owns_index(place: int) -> bool:
     """Whether this host grades what stands at a place of the batch."""
     return place % jax.process_count() == jax.process_index()
 
 
-def summed(values: np.ndarray) -> np.ndarray:
+def all_sum(values: np.ndarray) -> np.ndarray:
     """The sum over hosts, each of which has zeros where others have numbers."""
     return values if jax.process_count() == 1 else multihost_utils.process_allgather(values).sum(axis=0)
 
 
-def check_same(settings: dict[str, Any]) -> None:
+def check_same_settings(settings: dict[str, Any]) -> None:
     """Refuses hosts whose code or settings differ."""
     if jax.process_count() == 1:
         return

@@ -9,8 +9,8 @@ from jaxtyping import Array, Key
 
 from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k
 from jaxreason.rewards import numbers
-from jaxreason.rewards.grading import Grading, Reward
-from jaxreason.sampling.rollout import Policy, sample_all
+from jaxreason.rewards.grading import AsyncGrader, Reward
+from jaxreason.sampling.rollout import ProblemSampler, sample_all
 from jaxreason.tasks import Problem
 from jaxreason.types import Params
 
@@ -25,22 +25,22 @@ def evaluate(
     params: Params,
     problems: Sequence[Problem],
     *,
-    policy: Policy,
-    groups: int,
+    sampler: ProblemSampler,
+    group_size: int,
     key: Key[Array, ""],
     graders: Mapping[str, Reward] = MappingProxyType({}),
 ) -> Evaluation:
-    """Samples `groups` completions of every problem and grades them strictly and leniently, side by side.
+    """Samples `group_size` completions of every problem and grades them strictly and leniently, side by side.
 
     `pass@1`, `se`: strict, over `n` problems, the error clustered by problem; `lenient_*`: the last number counts where
-    no answer is marked; `NAME_*`: by further `graders`; `pass@k` and `maj@k` (k = `groups`, more than one) are lenient;
+    no answer is marked; `NAME_*`: by further `graders`; `pass@k` and `maj@k` (k = `group_size`, more than one) are lenient;
     lengths are in tokens.
     """
     graders = {"strict": numbers.strict, "lenient": numbers.lenient, **graders}
-    lengths, truncated = np.zeros((2, len(problems), groups))
+    lengths, truncated = np.zeros((2, len(problems), group_size))
     seconds = 0.0
-    with Grading(problems, set(graders.values())) as grading:
-        for done in sample_all(policy, params, problems, groups=groups, key=key):
+    with AsyncGrader(problems, set(graders.values())) as grading:
+        for done in sample_all(sampler, params, problems, group_size=group_size, key=key):
             grading.add(done.rows, done.texts)
             lengths[done.rows], truncated[done.rows] = done.rollouts.lengths, done.rollouts.truncated
             seconds += done.seconds
@@ -51,11 +51,11 @@ def evaluate(
     for name, values in grades.items():
         prefix = "" if name == "strict" else f"{name}_"
         summary[f"{prefix}pass@1"], summary[f"{prefix}se"] = mean_with_se(values)
-    if groups > 1:
+    if group_size > 1:
         pairs = zip(completions, problems, strict=True)
-        answers = [[numbers.stated_answer(text, problem, lenient=True) for text in group] for group, problem in pairs]
-        summary[f"pass@{groups}"] = float(pass_at_k(groups, grades["lenient"].sum(axis=1), groups).mean())
-        summary[f"maj@{groups}"] = maj_at_k(answers, grades["lenient"], groups, numbers.equal)
+        answers = [[numbers.extract_answer(text, problem, lenient=True) for text in group] for group, problem in pairs]
+        summary[f"pass@{group_size}"] = float(pass_at_k(group_size, grades["lenient"].sum(axis=1), group_size).mean())
+        summary[f"maj@{group_size}"] = maj_at_k(answers, grades["lenient"], group_size, numbers.equal)
     summary |= {
         "length_mean": float(lengths.mean()),
         "truncated_share": float(truncated.mean()),
@@ -73,6 +73,6 @@ def evaluate(
             **{name: values[p, g] for name, values in grades.items()},
         }
         for p, problem in enumerate(problems)
-        for g in range(groups)
+        for g in range(group_size)
     ]
     return Evaluation(summary, samples)

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.model import Cost, Group, Prompt, Reasoner, Sample
-from jaxreason.sampling import row_keys
+from jaxreason.inference.model import Cost, Group, InferenceModel, Prompt, Sample
+from jaxreason.sampling import completion_keys
 from jaxreason.tasks import Problem
 from jaxreason.text import Tokenizer
 
 
 @dataclass(frozen=True)
-class Thinking:
+class ThinkingFormat:
     """How a model's thinking ends, and the words that force it."""
 
     end: str
@@ -31,19 +31,19 @@ class Thinking:
     """What makes it go on."""
 
 
-TAGGED = Thinking("</think>", "\n</think>\n\n", "Wait")
-HASHES = Thinking("####", "\n####", "Wait")  # it stands at the beginning of a line
-UNMARKED = Thinking("", "\n#### ", "\nWait")
+TAGGED = ThinkingFormat("</think>", "\n</think>\n\n", "Wait")
+HASHES = ThinkingFormat("####", "\n####", "Wait")  # it stands at the beginning of a line
+UNMARKED = ThinkingFormat("", "\n#### ", "\nWait")
 
 
-def thinking_of(tokenizer: Tokenizer) -> Thinking:
+def thinking_format(tokenizer: Tokenizer) -> ThinkingFormat:
     """By the vocabulary: `</think>`, the `####` of GSM8K's answers as a token, or no mark at all."""
     marks = (style for style in (TAGGED, HASHES) if tokenizer.backend.token_id(style.end) is not None)
     return next(marks, UNMARKED)
 
 
 def force_budget(
-    reasoner: Reasoner,
+    reasoner: InferenceModel,
     problems: Sequence[Problem],
     count: int,
     key: Key[Array, ""],
@@ -51,7 +51,7 @@ def force_budget(
     budget: int,
     waits: int = 0,
     answer_tokens: int = 16,
-    thinking: Thinking | None = None,
+    thinking: ThinkingFormat | None = None,
 ) -> list[Group]:
     """`count` answers to each problem after at most `budget` tokens of thinking, which goes on `waits` times."""
     if budget < 0 or waits < 0 or answer_tokens < 1 or count < 1:
@@ -63,12 +63,12 @@ def force_budget(
             f"a budget of {budget} and {answer_tokens} for the answer are more than the {reasoner.max_tokens} tokens "
             "of a completion: lower the budget or raise --max-tokens"
         )
-    style = thinking or thinking_of(reasoner.tokenizer)
+    style = thinking or thinking_format(reasoner.tokenizer)
     token = reasoner.tokenizer.backend.token_id(style.end) if style.end else None
     ends = reasoner.tokenizer.stop_ids + (() if token is None else (token,))
-    wait, close = (reasoner.tokenizer.encode_more(text) for text in (style.wait, style.close))
-    keys = row_keys(key, np.array([problem.index for problem in problems]), count)
-    prompts = [reasoner.prompt(reasoner.ask(problem)) for problem in problems]
+    wait, close = (reasoner.tokenizer.encode_continuation(text) for text in (style.wait, style.close))
+    keys = completion_keys(key, np.array([problem.index for problem in problems]), count)
+    prompts = [reasoner.prompt(reasoner.problem_to_messages(problem)) for problem in problems]
     groups = [Group(problem, [], reasoner.reading(prompt)) for problem, prompt in zip(problems, prompts, strict=True)]
     thoughts = reasoner.complete(prompts, keys, most=[budget] * len(prompts), stop_ids=ends) if budget else []
     texts = [_Text.begun(sample) for group in thoughts for sample in group]
@@ -112,7 +112,7 @@ class _Text:
 
 
 def _go_on(
-    reasoner: Reasoner,
+    reasoner: InferenceModel,
     texts: list[_Text],
     chosen: list[_Text],
     keys: Key[Array, "P G"],
@@ -120,7 +120,7 @@ def _go_on(
     most: list[int],
     ends: tuple[int, ...],
 ) -> None:
-    """Goes on with the `chosen` of all the `texts`, by keys of their own for each `turn`."""
+    """Goes on with the `chosen` of all the `decode_completions`, by keys of their own for each `turn`."""
     going = [(text, limit) for text, limit in zip(chosen, most, strict=True) if limit > 0]
     if not going:
         return

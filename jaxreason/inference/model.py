@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxreason.errors import InputError
-from jaxreason.models import ModelConfig, Transformer, fuse, reading_flops, writing_flops
+from jaxreason.models import ModelConfig, Transformer, decode_flops, fuse, prefill_flops
 from jaxreason.rewards import numbers
-from jaxreason.sampling import Decoder, Policy, Sampler, Sampling, TransformerDecoder, row_keys, texts
-from jaxreason.sampling.logit_arithmetic import Guided, GuidedDecoder, translation
-from jaxreason.sampling.rollout import by_length, check_prompt, pad_guided, pad_prompts
+from jaxreason.sampling import Decoder, ProblemSampler, Sampler, Sampling, TransformerDecoder, completion_keys
+from jaxreason.sampling.logit_arithmetic import GuidedDecoder, GuidedParams, translation
+from jaxreason.sampling.rollout import bucket_by_length, check_prompt, decode_completions, pad_guided, pad_prompts
 from jaxreason.tasks import Problem
 from jaxreason.text import Messages, Tokenizer, check_same_vocabulary, encode_prompt, token_map
 from jaxreason.types import Params
@@ -62,7 +62,7 @@ class Sample(NamedTuple):
 
     def answer(self, problem: Problem) -> str | None:
         """The final answer it states, the last number where none is marked."""
-        return numbers.stated_answer(self.text, problem, lenient=True)
+        return numbers.extract_answer(self.text, problem, lenient=True)
 
 
 class Group(NamedTuple):
@@ -90,7 +90,7 @@ class Group(NamedTuple):
         return [self._replace(samples=self.samples[start : start + count]) for start in starts]
 
 
-class Answered(NamedTuple):
+class MethodResult(NamedTuple):
     """What a method answers to a problem."""
 
     text: str | None
@@ -101,7 +101,7 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Reasoner:
+class InferenceModel:
     decoder: Decoder
     params: Params
     tokenizer: Tokenizer
@@ -110,7 +110,7 @@ class Reasoner:
     sampling: Sampling
     max_tokens: int
     """Of a completion."""
-    ask: Callable[[Problem], Messages | str]
+    problem_to_messages: Callable[[Problem], Messages | str]
     """In which words a problem is put."""
     rows: int = 256
     """Completions side by side."""
@@ -131,14 +131,14 @@ class Reasoner:
         theirs = ids[np.asarray(tokens, int)]
         return Prompt([*prompt.tokens, *tokens], [*prompt.guides, *np.where(theirs < 0, unknown, theirs).tolist()])
 
-    def policy(self) -> Policy:
+    def problem_sampler(self) -> ProblemSampler:
         """The same for `evaluate` and updates, with `params` to be given."""
 
         def encode(tokenizer: Tokenizer, problem: Problem) -> list[int]:
-            return encode_prompt(tokenizer, self.ask(problem))
+            return encode_prompt(tokenizer, self.problem_to_messages(problem))
 
         theirs = partial(encode, self.guides) if self.guides else None
-        return Policy(partial(encode, self.tokenizer), self._sampler(None), self.tokenizer, theirs)
+        return ProblemSampler(partial(encode, self.tokenizer), self._sampler(None), self.tokenizer, theirs)
 
     def check(self, asked: Iterable[Messages | str], more: int = 0) -> None:
         """Refuses prompts that leave no room in some model's context for a completion and `more` tokens."""
@@ -161,7 +161,7 @@ class Reasoner:
         (else the tokenizer's)."""
         sampler, limits = self._sampler(stop_ids), np.asarray(most or [self.max_tokens] * len(prompts), np.int32)
         found: list[list[Sample]] = [[] for _ in prompts]
-        for rows in by_length([prompt.tokens for prompt in prompts]):
+        for rows in bucket_by_length([prompt.tokens for prompt in prompts]):
             idle = [rows[-1]] * (_size(len(rows)) - len(rows))  # few sizes, each compiled once; these end at once
             places = np.array(rows + idle)
             alive = np.where(np.arange(len(places)) < len(rows), limits[places], 1)
@@ -170,7 +170,7 @@ class Reasoner:
                 sampler(self.params, self.padded([prompts[i] for i in places]), keys=keys[places], most=alive)
             )
             seconds = (time.perf_counter() - begin) / (len(rows) * keys.shape[1])
-            for row, (i, said) in enumerate(zip(rows, texts(rollouts, self.tokenizer), strict=False)):
+            for row, (i, said) in enumerate(zip(rows, decode_completions(rollouts, self.tokenizer), strict=False)):
                 for g, text in enumerate(said):
                     count = int(rollouts.lengths[row, g])
                     tokens, logps = rollouts.tokens[row, g, :count].tolist(), rollouts.logps[row, g, :count]
@@ -182,18 +182,20 @@ class Reasoner:
         """`count` answers to each problem; its index, not its place, chooses the keys."""
         if count < 1 or not problems:
             raise InputError(f"{count} samples of {len(problems)} problems: give at least one of each")
-        return self.answer_with(problems, row_keys(key, np.array([problem.index for problem in problems]), count))
+        return self.answer_with(
+            problems, completion_keys(key, np.array([problem.index for problem in problems]), count)
+        )
 
     def answer_with(self, problems: Sequence[Problem], keys: Key[Array, "P G"]) -> list[Group]:
-        prompts = [self.prompt(self.ask(problem)) for problem in problems]
+        prompts = [self.prompt(self.problem_to_messages(problem)) for problem in problems]
         parts = zip(problems, prompts, self.complete(prompts, keys), strict=True)
         return [Group(problem, samples, self.reading(prompt)) for problem, prompt, samples in parts]
 
     def reading(self, prompt: Prompt) -> Cost:
-        return Cost(len(prompt.tokens), 0, self._flops(reading_flops, prompt))
+        return Cost(len(prompt.tokens), 0, self._flops(prefill_flops, prompt))
 
     def writing(self, prompt: Prompt, tokens: int, seconds: float = 0.0) -> Cost:
-        return Cost(0, tokens, self._flops(writing_flops, prompt, tokens), seconds)
+        return Cost(0, tokens, self._flops(decode_flops, prompt, tokens), seconds)
 
     def _flops(self, formula: Callable[..., float], prompt: Prompt, *completion: int) -> float:
         lengths = [len(prompt.tokens), *[len(prompt.guides or prompt.tokens)] * (len(self.configs) - 1)]
@@ -216,7 +218,7 @@ def _size(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def load_reasoner(
+def load_inference_model(
     model: str,
     *,
     guide: str = "",
@@ -226,16 +228,16 @@ def load_reasoner(
     warmup: int = 100,
     dtype=np.float32,
     **how,
-) -> Reasoner:
+) -> InferenceModel:
     """The model of that name; with `guide` and `base`, guided by their logits (`GuidedDecoder`).
 
     `mapped` says how the target's tokens become the guides' where they do not share a vocabulary (`token_map`); `how`
-    are further fields of `Reasoner`.
+    are further fields of `InferenceModel`.
     """
     config, params, tokenizer = load_model(model)
     decoder = TransformerDecoder(Transformer(config, dtype))
     if not (guide or base):
-        return Reasoner(decoder, fuse(params), tokenizer, (config,), **how)
+        return InferenceModel(decoder, fuse(params), tokenizer, (config,), **how)
     if not (guide and base):
         raise InputError(f"guide {guide!r} and base {base!r}: give both, the reasoner and the model it was made from")
     (one, reasoner, words), (two, plain, _) = both = load_model(guide), load_model(base)
@@ -243,5 +245,7 @@ def load_reasoner(
     check_same_vocabulary(words, both[1].tokenizer, guide, base, remedy, descended=True)
     ids = token_map(tokenizer, words, model, guide, source=mapped)
     fused = GuidedDecoder(decoder, *(TransformerDecoder(Transformer(cfg, dtype)) for cfg in (one, two)), alpha, warmup)
-    weights = Guided(fuse(params), fuse(reasoner), fuse(plain), ids and translation(*ids, min(one.vocab, two.vocab)))
-    return Reasoner(fused, weights, tokenizer, (config, one, two), guides=words if ids else None, **how)
+    weights = GuidedParams(
+        fuse(params), fuse(reasoner), fuse(plain), ids and translation(*ids, min(one.vocab, two.vocab))
+    )
+    return InferenceModel(fused, weights, tokenizer, (config, one, two), guides=words if ids else None, **how)

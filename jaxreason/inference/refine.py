@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.model import Answered, Cost, Group, Reasoner
+from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult
 from jaxreason.inference.scorers import Scorer, scored
-from jaxreason.sampling import row_keys
+from jaxreason.sampling import completion_keys
 from jaxreason.tasks import Problem
 
 CRITIQUE = "Check this solution step by step. What is wrong with it, if anything?"
@@ -17,13 +17,13 @@ REVISE = "Now write the whole solution again without these mistakes, and end it 
 
 
 def refine(
-    reasoner: Reasoner,
+    reasoner: InferenceModel,
     problems: Sequence[Problem],
     key: Key[Array, ""],
     *,
     rounds: int = 1,
     scorer: Scorer | None = None,
-) -> list[Answered]:
+) -> list[MethodResult]:
     """An answer, then `rounds` times a critique and a revision, which takes the answer's place if the `scorer` gives it
     a higher score (without a scorer: always)."""
     if rounds < 0:
@@ -31,7 +31,7 @@ def refine(
     asked = [_messages(reasoner, problem) for problem in problems]
     answers_and_questions = 2 * reasoner.max_tokens + len(reasoner.tokenizer.encode(CRITIQUE + REVISE)) + 32
     reasoner.check(asked, answers_and_questions if rounds else 0)
-    keys = row_keys(key, np.array([problem.index for problem in problems]), 1 + 2 * rounds)
+    keys = completion_keys(key, np.array([problem.index for problem in problems]), 1 + 2 * rounds)
     said, costs, dropped = _answered(reasoner, asked, keys[:, :1]), [Cost()] * len(problems), [0] * len(problems)
     costs = [cost + more for cost, (_, more) in zip(costs, said, strict=True)]
     best = [sample for sample, _ in said]
@@ -52,18 +52,18 @@ def refine(
             costs[i], dropped[i] = costs[i] + cost, dropped[i] + missing
             if new_score > old_score or math.isnan(old_score):
                 best[i] = new
-    return [Answered(s.text, cost, lost) for s, cost, lost in zip(best, costs, dropped, strict=True)]
+    return [MethodResult(s.text, cost, lost) for s, cost, lost in zip(best, costs, dropped, strict=True)]
 
 
-def _answered(reasoner: Reasoner, asked: Sequence, keys: Key[Array, "P 1"]) -> list:
+def _answered(reasoner: InferenceModel, asked: Sequence, keys: Key[Array, "P 1"]) -> list:
     """The answer to each conversation, and what it took."""
     prompts = [reasoner.prompt(messages) for messages in asked]
     parts = zip(prompts, reasoner.complete(prompts, keys), strict=True)
     return [(sample, reasoner.reading(prompt) + sample.cost) for prompt, (sample,) in parts]
 
 
-def _messages(reasoner: Reasoner, problem: Problem) -> list[dict[str, str]]:
-    asked = reasoner.ask(problem)
+def _messages(reasoner: InferenceModel, problem: Problem) -> list[dict[str, str]]:
+    asked = reasoner.problem_to_messages(problem)
     return [_turn("user", asked)] if isinstance(asked, str) else list(asked)
 
 

@@ -7,8 +7,8 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxreason.inference.model import Cost, Group, Reasoner, Sample
-from jaxreason.models import forward_flops, reading_flops, score_completions
+from jaxreason.inference.model import Cost, Group, InferenceModel, Sample
+from jaxreason.models import forward_flops, prefill_flops, score_completions
 from jaxreason.rewards import Reward
 from jaxreason.sampling import TransformerDecoder, pad_prompts
 from jaxreason.sampling.rollout import bucket
@@ -39,7 +39,7 @@ class SelfCertainty:
     """How far the model's predictions along an answer are from knowing nothing: mean over its tokens of KL(U || p), U
     uniform (Kang et al., arXiv 2502.18581). Reads the answers once more."""
 
-    def __init__(self, reasoner: Reasoner):
+    def __init__(self, reasoner: InferenceModel):
         if not isinstance(reasoner.decoder, TransformerDecoder):
             raise TypeError("self-certainty is of one model; give a reasoner without guides")
         self.reasoner = reasoner
@@ -58,7 +58,7 @@ class SelfCertainty:
         (config,), prompt = self.reasoner.configs, len(samples[0].prompt.tokens)
         lengths = [len(sample.tokens) for sample in samples]
         flops = sum(forward_flops(config, length, prompt + length / 2) for length in lengths)
-        return Cost(prompt + sum(lengths), 0, flops + reading_flops(config, prompt))
+        return Cost(prompt + sum(lengths), 0, flops + prefill_flops(config, prompt))
 
 
 def scored(group: Group, scorer: Scorer) -> tuple[list[float], Cost, int]:

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.model import Answered, Cost, Group, Reasoner, Sample
+from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult, Sample
 from jaxreason.inference.scorers import Scorer, scored
-from jaxreason.sampling import row_keys
+from jaxreason.sampling import completion_keys
 from jaxreason.tasks import Problem
-from jaxreason.text import Tokenizer, pieces
+from jaxreason.text import Tokenizer, token_strings
 
 
 class Beam(NamedTuple):
@@ -30,7 +30,7 @@ class Beam(NamedTuple):
 
 
 def step_search(
-    reasoner: Reasoner,
+    reasoner: InferenceModel,
     problems: Sequence[Problem],
     key: Key[Array, ""],
     *,
@@ -38,12 +38,12 @@ def step_search(
     width: int = 1,
     expand: int = 4,
     step_tokens: int = 0,
-) -> list[Answered]:
+) -> list[MethodResult]:
     """Goes on with each of `width` partial solutions in `expand` ways, keeps the `width` best of all, and so on until
     these have ended; the best one is the answer. The scorer sees solutions that have only begun."""
     if min(width, expand) < 1 or step_tokens < 0:
         raise InputError(f"width {width}, expand {expand}, step_tokens {step_tokens}: give at least 1, 1 and 0")
-    prompts = [reasoner.prompt(reasoner.ask(problem)) for problem in problems]
+    prompts = [reasoner.prompt(reasoner.problem_to_messages(problem)) for problem in problems]
     ends = reasoner.tokenizer.stop_ids + (() if step_tokens else line_ends(reasoner.tokenizer))
     nothing = np.zeros(0, np.float32)
     beams = [
@@ -55,7 +55,7 @@ def step_search(
         if not going:
             break
         places = [problems[i].index * width + beams[i].kept.index(sample) for i, sample in going]
-        keys = row_keys(jax.random.fold_in(key, step), np.array(places), expand)
+        keys = completion_keys(jax.random.fold_in(key, step), np.array(places), expand)
         room = [reasoner.max_tokens - len(sample.tokens) for _, sample in going]
         most = [min(step_tokens or reasoner.max_tokens, left) for left in room]
         extended = [reasoner.extended(sample.prompt, sample.tokens) for _, sample in going]
@@ -67,21 +67,21 @@ def step_search(
             spent[i] = sum((way.cost for way in ways), spent[i] + reasoner.reading(ways[0].prompt))
         for i, ways in pool.items():
             beams[i] = _best(beams[i], ways, spent[i], scorer, width)
-    return [Answered(beam.kept[0].text, beam.cost, beam.dropped) for beam in beams]
+    return [MethodResult(beam.kept[0].text, beam.cost, beam.dropped) for beam in beams]
 
 
 def line_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Tokens that end a line."""
-    return tuple(index for index, text in enumerate(pieces(tokenizer, tokenizer.vocab_size)) if "\n" in text)
+    return tuple(index for index, text in enumerate(token_strings(tokenizer, tokenizer.vocab_size)) if "\n" in text)
 
 
-def _open(reasoner: Reasoner, sample: Sample) -> bool:
+def _open(reasoner: InferenceModel, sample: Sample) -> bool:
     """Whether the solution can go on."""
     ended = bool(sample.tokens) and sample.tokens[-1] in reasoner.tokenizer.stop_ids
     return not ended and len(sample.tokens) < reasoner.max_tokens
 
 
-def _joined(reasoner: Reasoner, begun: Sample, way: Sample) -> Sample:
+def _joined(reasoner: InferenceModel, begun: Sample, way: Sample) -> Sample:
     tokens = begun.tokens + way.tokens
     ended = tokens[-1] in reasoner.tokenizer.stop_ids
     text = reasoner.tokenizer.decode(tokens[:-1] if ended else tokens)

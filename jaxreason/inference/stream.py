@@ -7,17 +7,17 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxreason.inference.model import Prompt, Reasoner
+from jaxreason.inference.model import InferenceModel, Prompt
 from jaxreason.sampling import Decoder, Sampling
-from jaxreason.sampling.generate import Limits, advance, begin
+from jaxreason.sampling.generate import StopCriteria, decode_chunk, prefill_and_sample
 from jaxreason.text import Tokenizer
 
 
 def stream(
-    reasoner: Reasoner, prompt: Prompt, key: Key[Array, ""], *, most: int, stop_ids: tuple[int, ...]
+    reasoner: InferenceModel, prompt: Prompt, key: Key[Array, ""], *, most: int, stop_ids: tuple[int, ...]
 ) -> Iterator[int]:
     """Tokens as they are drawn, what ends them included: one of `stop_ids`, or number `most`."""
-    first, one_more = _compiled(reasoner.decoder, reasoner.sampling, Limits(reasoner.max_tokens, stop_ids))
+    first, one_more = _compiled(reasoner.decoder, reasoner.sampling, StopCriteria(reasoner.max_tokens, stop_ids))
     keys, limits = key[None, None], np.array([min(most, reasoner.max_tokens)], np.int32)
     live, drawn = first(reasoner.params, reasoner.padded([prompt]), keys, limits)
     yield int(drawn.tokens[0, 0, 0])
@@ -27,13 +27,13 @@ def stream(
 
 
 @lru_cache(maxsize=8)
-def _compiled(decoder: Decoder, sampling: Sampling, limits: Limits):
+def _compiled(decoder: Decoder, sampling: Sampling, limits: StopCriteria):
     how = {"decoder": decoder, "sampling": sampling, "limits": limits}
-    start = jax.jit(partial(begin, slots=max(1, limits.max_tokens - 1), **how))
-    return start, jax.jit(partial(advance, steps=1, most=1, **how), donate_argnames="live")
+    start = jax.jit(partial(prefill_and_sample, slots=max(1, limits.max_tokens - 1), **how))
+    return start, jax.jit(partial(decode_chunk, steps=1, most=1, **how), donate_argnames="live")
 
 
-class Speech:
+class IncrementalDetokenizer:
     """Text out of tokens that come one by one: `add` returns what is new, a character only when it is whole."""
 
     def __init__(self, tokenizer: Tokenizer):

@@ -19,25 +19,25 @@ TIME = KV(k=-1, v=-2)
 """The axis of time in each."""
 
 
-def squeezed(kv: KV) -> KV:
+def drop_unit_axes(kv: KV) -> KV:
     """Without leading axes of size 1, as caches are kept: XLA's products on CPUs leave these out, and a cache that has
     another shape than the product's operand is copied every step."""
     return KV(*(x.reshape(*(n for n in x.shape[:-2] if n > 1), *x.shape[-2:]) for x in kv))
 
 
-def unsqueezed(kv: KV, prompts: int, groups: int, heads: int = -1) -> KV:
+def restore_unit_axes(kv: KV, prompts: int, group_size: int, heads: int = -1) -> KV:
     """With all axes again; `heads` K must be named where there may be no key at all."""
-    return KV(*(x.reshape(prompts, groups, heads, *x.shape[-2:]) for x in kv))
+    return KV(*(x.reshape(prompts, group_size, heads, *x.shape[-2:]) for x in kv))
 
 
-class Sight(NamedTuple):
+class AttentionMasks(NamedTuple):
     """What the queries of one pass may see, as masks that are True where a key is visible."""
 
     own: Bool[Array, "#P T U"]
     context: Bool[Array, "P T S"] | None
 
 
-class Look(NamedTuple):
+class PartialAttention(NamedTuple):
     """Attention over some of the keys: a softmax not yet divided by its total, so that looks can be merged."""
 
     top: Float[Array, "*rows T R 1"]
@@ -48,7 +48,9 @@ class Look(NamedTuple):
     """Sum of exp(score - top) times value."""
 
 
-def look(q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str) -> Look:
+def partial_attention(
+    q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str
+) -> PartialAttention:
     """`axes` names the leading axes of `q`, `keys` those of `kv`; softmax in float32."""
     scores = jnp.einsum(f"{axes}TRH,{keys}HU->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
     least = jnp.finfo(jnp.float32).min
@@ -58,18 +60,18 @@ def look(q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"],
     out = jnp.einsum(
         f"{axes}TRU,{keys}UH->{axes}TRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32
     )
-    return Look(top, weights.sum(axis=-1, keepdims=True), out)
+    return PartialAttention(top, weights.sum(axis=-1, keepdims=True), out)
 
 
-def merge(one: Look, other: Look) -> Look:
+def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
     """Attention over the keys of both; a look that saw nothing has the lowest top and weighs 0."""
     top = jnp.maximum(one.top, other.top)
     a, b = jnp.exp(one.top - top), jnp.exp(other.top - top)
-    return Look(top, a * one.total + b * other.total, a * one.out + b * other.out)
+    return PartialAttention(top, a * one.total + b * other.total, a * one.out + b * other.out)
 
 
 def attend(
-    q: Float[Array, "P G T N H"], own: KV, context: KV | None, sight: Sight, scale: float
+    q: Float[Array, "P G T N H"], own: KV, context: KV | None, sight: AttentionMasks, scale: float
 ) -> Float[Array, "P G T N H"]:
     """Softmax attention over the prompt's shared keys and the completion's own.
 
@@ -79,9 +81,9 @@ def attend(
     P, G, T, N, H = q.shape
     K = own.k.shape[2]
     q = (q * scale).reshape(P, G, T, K, N // K, H).swapaxes(2, 3)
-    seen = look(q, own, sight.own, "PGK", "PGK")
+    seen = partial_attention(q, own, sight.own, "PGK", "PGK")
     if context is not None:
-        shared = look(q.swapaxes(1, 2), context, sight.context, "PKG", "PK")
-        seen = merge(seen, Look(*(x.swapaxes(1, 2) for x in shared)))
+        shared = partial_attention(q.swapaxes(1, 2), context, sight.context, "PKG", "PK")
+        seen = merge(seen, PartialAttention(*(x.swapaxes(1, 2) for x in shared)))
     out = (seen.out / seen.total).astype(q.dtype)
     return out.swapaxes(2, 3).reshape(P, G, T, N, H)

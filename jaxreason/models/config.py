@@ -19,17 +19,17 @@ class ModelConfig:
     family: str
     """The published `model_type`: llama, qwen2, qwen3 or gemma3_text."""
     vocab: int
-    width: int
+    hidden_size: int
     layers: int
     heads: int
     kv_heads: int
-    head_width: int
-    mlp_width: int
-    context: int
+    head_dim: int
+    intermediate_size: int
+    max_seq_len: int
     """Longest sequence the model was made for, prompt and completion together."""
     rope: Rope = Rope()
     norm_eps: float = 1e-6
-    tied: bool = True
+    tie_embeddings: bool = True
     """The unembedding is the embedding."""
     qkv_bias: bool = False
     qk_norm: bool = False
@@ -40,7 +40,7 @@ class ModelConfig:
     """Norms after attention and MLP as well as before."""
     embed_scale: float = 1.0
     query_scale: float | None = None
-    """Multiplies query-key products; None is head_width ** -0.5."""
+    """Multiplies query-key products; None is head_dim ** -0.5."""
     window: int = 0
     """Keys a sliding layer sees, itself included."""
     sliding: tuple[bool, ...] = ()
@@ -120,8 +120,8 @@ def counted(name: str, value: Any) -> Any:
 def checked(config: ModelConfig) -> ModelConfig:
     if config.heads % config.kv_heads:
         raise refused("num_key_value_heads", config.kv_heads, f"it must divide num_attention_heads {config.heads}")
-    if config.head_width % 2:
-        raise refused("head_dim", config.head_width, "rotary embedding needs an even width")
+    if config.head_dim % 2:
+        raise refused("head_dim", config.head_dim, "rotary embedding needs an even width")
     if config.sliding and len(config.sliding) != config.layers:
         raise refused("layer_types of length", len(config.sliding), f"the model has {config.layers} layers")
     return config
@@ -142,10 +142,10 @@ def _rope(theta: float, scaling: Mapping[str, Any] | None) -> Rope:
         raise refused("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
     if names - set(fields):
         raise refused("rope_scaling without", sorted(names - set(fields))[0], "add the field")
-    context = {}
+    max_seq_len = {}
     if "original_max_position_embeddings" in fields:
-        context = {"original_context": fields.pop("original_max_position_embeddings")}
-    return Rope(theta=float(theta), kind=kind, **{k: float(v) for k, v in fields.items()}, **context)
+        max_seq_len = {"original_context": fields.pop("original_max_position_embeddings")}
+    return Rope(theta=float(theta), kind=kind, **{k: float(v) for k, v in fields.items()}, **max_seq_len)
 
 
 def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
@@ -168,8 +168,8 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         return counted(name, fields.pop(name, *default))
 
     gemma = family == "gemma3_text"
-    width, heads, layers = take("hidden_size"), take("num_attention_heads"), take("num_hidden_layers")
-    head_width = fields.pop("head_dim", None) or width // heads
+    hidden_size, heads, layers = take("hidden_size"), take("num_attention_heads"), take("num_hidden_layers")
+    head_dim = fields.pop("head_dim", None) or hidden_size // heads
     activation = take("hidden_activation", None) or take("hidden_act", None)
     fields.pop("hidden_act", None)
     expected = "gelu_pytorch_tanh" if gemma else "silu"
@@ -196,8 +196,8 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         local |= {
             "window": take("sliding_window"),
             "sliding": tuple(t == "sliding_attention" for t in types),
-            "query_scale": take("query_pre_attn_scalar", head_width) ** -0.5,
-            "embed_scale": float(width) ** 0.5,
+            "query_scale": take("query_pre_attn_scalar", head_dim) ** -0.5,
+            "embed_scale": float(hidden_size) ** 0.5,
         }
     else:
         fields.pop("sliding_window", None)  # counts only with use_sliding_window, which is refused below
@@ -206,16 +206,16 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     config = ModelConfig(
         family=family,
         vocab=take("vocab_size"),
-        width=width,
+        hidden_size=hidden_size,
         layers=layers,
         heads=heads,
         kv_heads=take("num_key_value_heads", None) or heads,
-        head_width=head_width,
-        mlp_width=take("intermediate_size"),
-        context=take("max_position_embeddings"),
+        head_dim=head_dim,
+        intermediate_size=take("intermediate_size"),
+        max_seq_len=take("max_position_embeddings"),
         rope=_rope(theta, scaling),
         norm_eps=take("rms_norm_eps", 1e-6),
-        tied=take("tie_word_embeddings", gemma),
+        tie_embeddings=take("tie_word_embeddings", gemma),
         reward=reward,
         **fixed,
         **local,
@@ -239,16 +239,16 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "model_type": config.family,
         "architectures": [architecture(config.family, config.reward)],
         "vocab_size": config.vocab,
-        "hidden_size": config.width,
+        "hidden_size": config.hidden_size,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_width,
-        "intermediate_size": config.mlp_width,
-        "max_position_embeddings": config.context,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.intermediate_size,
+        "max_position_embeddings": config.max_seq_len,
         "rope_theta": config.rope.theta,
         "rms_norm_eps": config.norm_eps,
-        "tie_word_embeddings": config.tied,
+        "tie_word_embeddings": config.tie_embeddings,
     }
     if config.reward:
         raw |= LABELS

@@ -31,7 +31,7 @@ def _fuse(module: Params) -> Params:
 def unfuse(params: Params, cfg: ModelConfig) -> Params:
     """The published matrices again, of parameters in either layout."""
     heads = np.array([cfg.heads, cfg.kv_heads, cfg.kv_heads])
-    outputs = {"qkv_proj": heads * cfg.head_width, "gate_up_proj": np.array([cfg.mlp_width] * 2)}
+    outputs = {"qkv_proj": heads * cfg.head_dim, "gate_up_proj": np.array([cfg.intermediate_size] * 2)}
     plain = {}
     for name, value in params.items():
         if name in JOINED:

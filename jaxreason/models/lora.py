@@ -45,18 +45,18 @@ def init_lora(
     return Lora(unflatten_dict(flat, sep="."), alpha / rank)
 
 
-def adaptable(params: Params, lora: Lora) -> Params:
+def attach_scale(params: Params, lora: Lora) -> Params:
     """`params`, in either layout, with the adapters' scale beside the places where they go: what is to be frozen."""
     names = {name.rsplit(".", 2)[0] for name in flatten_dict(lora.adapters, sep=".")}
     scale = jnp.float32(lora.scale)
-    return overlay(params, unflatten_dict({f"{name}.lora_scale": scale for name in names}, sep="."))
+    return merge_trees(params, unflatten_dict({f"{name}.lora_scale": scale for name in names}, sep="."))
 
 
-def overlay(frozen: Params, trained: Params) -> Params:
+def merge_trees(frozen: Params, trained: Params) -> Params:
     """One tree with the leaves of both; those of `trained` where both have one."""
     if not (isinstance(frozen, dict) and isinstance(trained, dict)):
         return trained
-    return frozen | {name: overlay(frozen[name], x) if name in frozen else x for name, x in trained.items()}
+    return frozen | {name: merge_trees(frozen[name], x) if name in frozen else x for name, x in trained.items()}
 
 
 def merge(params: Params, lora: Lora, *, sign: float = 1.0) -> Params:

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxreason.distributed.mesh import AXES, laid, nearest_sizes, rows_over
+from jaxreason.distributed.mesh import MESH_AXES, nearest_sizes, num_batch_shards, put_global
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
@@ -25,7 +25,7 @@ ADAPTERS: Rules = {r"\.lora_[AB]\.weight": P()}
 REWARD_HEAD: Rules = {r"score\.weight": P()}
 
 
-def model_rules(cfg: ModelConfig) -> Rules:
+def partition_rules(cfg: ModelConfig) -> Rules:
     """Of the parameters of a model of this configuration, in either layout (see `fuse`)."""
     rules = {
         r"embed_tokens\.weight": P("tensor", "fsdp"),
@@ -37,7 +37,7 @@ def model_rules(cfg: ModelConfig) -> Rules:
         rules[r"\.(q|k|v|qkv)_proj\.bias"] = P("tensor")
     if cfg.reward:
         rules |= REWARD_HEAD
-    elif not cfg.tied:
+    elif not cfg.tie_embeddings:
         rules[r"lm_head\.weight"] = P("tensor", "fsdp")
     return rules
 
@@ -68,25 +68,25 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     return places
 
 
-def place(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
+def shard_params(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
     """The tree on the mesh; every host has all of it."""
-    return tree if mesh is None else jax.tree.map(laid, tree, shardings(tree, mesh, rules))
+    return tree if mesh is None else jax.tree.map(put_global, tree, shardings(tree, mesh, rules))
 
 
-def keep(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
+def constrain_params(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
     """Within a jitted function: the tree lies where the rules say."""
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, shardings(tree, mesh, rules))
 
 
 def check_mesh(mesh: Mesh, cfg: ModelConfig, name: str, batch: int) -> None:
     """Refuses a mesh that cuts what cannot be cut: heads, widths, the vocabulary, or the batch that a flag sets."""
-    sizes = tuple(mesh.shape[axis] for axis in AXES)
-    wrong = uncut(cfg, sizes)
+    sizes = tuple(mesh.shape[axis] for axis in MESH_AXES)
+    wrong = indivisible_dim(cfg, sizes)
     if wrong:
-        nearest = nearest_sizes(sizes, mesh.size, lambda each: not uncut(cfg, each))
+        nearest = nearest_sizes(sizes, mesh.size, lambda each: not indivisible_dim(cfg, each))
         instead = f"give --mesh {_text(nearest)}" if nearest else f"no mesh of {mesh.size} devices does"
         raise InputError(f"--mesh {_text(sizes)}: {wrong}; {instead}")
-    over = rows_over(mesh)
+    over = num_batch_shards(mesh)
     if batch % over:
         flag, more = f"--{name.replace('_', '-')}", -(-batch // over) * over
         raise InputError(
@@ -94,11 +94,11 @@ def check_mesh(mesh: Mesh, cfg: ModelConfig, name: str, batch: int) -> None:
         )
 
 
-def uncut(cfg: ModelConfig, sizes: tuple[int, ...]) -> str:
+def indivisible_dim(cfg: ModelConfig, sizes: tuple[int, ...]) -> str:
     """What the mesh does not divide, in words; empty if there is nothing."""
     _, fsdp, tensor = sizes
-    cut = {"key heads": (cfg.kv_heads, "tensor", tensor), "MLP width": (cfg.mlp_width, "tensor", tensor)}
-    cut |= {"vocabulary": (cfg.vocab, "tensor", tensor), "width": (cfg.width, "fsdp", fsdp)}
+    cut = {"key heads": (cfg.kv_heads, "tensor", tensor), "MLP width": (cfg.intermediate_size, "tensor", tensor)}
+    cut |= {"vocabulary": (cfg.vocab, "tensor", tensor), "width": (cfg.hidden_size, "fsdp", fsdp)}
     bad = (f"{axis} = {n} does not divide the {name}, {size}" for name, (size, axis, n) in cut.items() if size % n)
     return next(bad, "")
 

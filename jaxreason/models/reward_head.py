@@ -11,13 +11,13 @@ from jaxreason.models.transformer import Transformer, run_completions, run_promp
 from jaxreason.types import Params, Prompts
 
 
-def with_reward_head(key: Key[Array, ""], params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
+def add_reward_head(key: Key[Array, ""], params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
     """A language model's decoder and a head whose rewards are small at first, as `...ForSequenceClassification`."""
-    head = {"score": {"weight": jax.random.normal(key, (1, cfg.width)) / cfg.width}}
+    head = {"score": {"weight": jax.random.normal(key, (1, cfg.hidden_size)) / cfg.hidden_size}}
     return {"model": params["model"], **head}, replace(cfg, reward=True)
 
 
-def rewards_of(
+def score_rewards(
     params: Params,
     prompts: Prompts,
     tokens: Int[Array, "P G T"],

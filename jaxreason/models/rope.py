@@ -24,9 +24,9 @@ class Rope:
     original_context: int = 8192
 
 
-def inverse_frequencies(rope: Rope, head_width: int) -> np.ndarray:
-    """Radians per position for each of the `head_width / 2` rotated pairs, float64."""
-    frequencies = rope.theta ** -(np.arange(0, head_width, 2) / head_width)
+def inverse_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
+    """Radians per position for each of the `head_dim / 2` rotated pairs, float64."""
+    frequencies = rope.theta ** -(np.arange(0, head_dim, 2) / head_dim)
     if rope.kind == "linear":
         return frequencies / rope.factor
     if rope.kind == "llama3":
@@ -40,9 +40,9 @@ def inverse_frequencies(rope: Rope, head_width: int) -> np.ndarray:
 CosSin = tuple[Float[Array, "P T half"], Float[Array, "P T half"]]
 
 
-def rotation(rope: Rope, positions: Int[Array, "P T"], head_width: int) -> CosSin:
+def rotation(rope: Rope, positions: Int[Array, "P T"], head_dim: int) -> CosSin:
     """(cos, sin) of every angle; float32 because bfloat16 cannot count positions beyond 256."""
-    angles = positions[..., None].astype(jnp.float32) * jnp.asarray(inverse_frequencies(rope, head_width), jnp.float32)
+    angles = positions[..., None].astype(jnp.float32) * jnp.asarray(inverse_frequencies(rope, head_dim), jnp.float32)
     return jnp.cos(angles), jnp.sin(angles)
 
 

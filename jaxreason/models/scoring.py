@@ -12,19 +12,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreason.distributed.mesh import AXES, spread
+from jaxreason.distributed.mesh import MESH_AXES, constrain
 from jaxreason.models.attention import KV
 from jaxreason.models.transformer import (
-    Context,
+    PromptKV,
     Transformer,
-    logits_of,
+    compute_logits,
     run_completions,
     run_packed,
     run_prompts,
     unembed,
     unembedding,
 )
-from jaxreason.types import Packed, Params, Prompts
+from jaxreason.types import PackedBatch, Params, Prompts
 
 Divergence = Callable[[Array, Array], Array]
 """(student's, teacher's log-probability) -> terms to sum over the vocabulary: `jaxreason.objectives.divergence`."""
@@ -45,7 +45,7 @@ class Scores(NamedTuple):
     masked."""
 
 
-class Total(NamedTuple):
+class RunningLogSumExp(NamedTuple):
     """Each row's softmax denominator after some chunks of the vocabulary: it grows beside the maximum so far (Milakov &
     Gimelshein, https://arxiv.org/abs/1805.02867)."""
 
@@ -61,7 +61,7 @@ class Total(NamedTuple):
 class Sums(NamedTuple):
     """What is known of each row's distribution after some chunks of the vocabulary."""
 
-    total: Total
+    total: RunningLogSumExp
     weighted: Float[Array, "R"]
     """Sum of logit * exp(logit - largest)."""
     all: Float[Array, "R"]
@@ -91,17 +91,17 @@ def score_hidden(
     return Scores(*(jnp.where(mask, x.reshape(mask.shape), 0.0) for x in scores))
 
 
-class Top(NamedTuple):
+class TopK(NamedTuple):
     """A teacher's most probable tokens, as they are stored."""
 
     ids: Int[Array, "*batch C"]
     logps: Float[Array, "*batch C"]
 
 
-def compare_top(
+def topk_divergence(
     params: Params,
     hidden: Float[Array, "*batch D"],
-    teacher: Top,
+    teacher: TopK,
     mask: Bool[Array, "*batch"],
     *,
     model: Transformer,
@@ -120,7 +120,7 @@ def compare_top(
     return jnp.where(mask, divergence(student, known).sum(axis=-1).reshape(mask.shape), 0.0)
 
 
-def compare_hidden(
+def full_divergence(
     params: Params,
     hidden: Float[Array, "*batch D"],
     teacher: Params,
@@ -144,9 +144,11 @@ def compare_hidden(
     weights = tuple(weight[:vocabulary] for weight in weights)
 
     def logits(weights: tuple[Array, Array]) -> list[Float[Array, "R V"]]:
-        return [logits_of(x, w) / temperature for x, w in zip((hidden, teacher_hidden), weights, strict=True)]
+        return [compute_logits(x, w) / temperature for x, w in zip((hidden, teacher_hidden), weights, strict=True)]
 
-    def totals(sofar: tuple[Total, Total], weights: tuple[Array, Array], _: Array) -> tuple[Total, Total]:
+    def totals(
+        sofar: tuple[RunningLogSumExp, RunningLogSumExp], weights: tuple[Array, Array], _: Array
+    ) -> tuple[RunningLogSumExp, RunningLogSumExp]:
         return tuple(_grown(total, x)[0] for total, x in zip(sofar, logits(weights), strict=True))
 
     empty = _nothing(len(hidden))
@@ -165,7 +167,7 @@ def _rows(hidden: Float[Array, "*batch D"], mask: Bool[Array, "*batch"], model: 
 
     On a mesh every device takes its share of rows and the whole vocabulary, chunk by chunk."""
     rows = jnp.where(mask[..., None], hidden, 0).reshape(mask.size, -1)
-    return rows if model.mesh is None or mask.size % model.mesh.size else spread(rows, model.mesh, AXES)
+    return rows if model.mesh is None or mask.size % model.mesh.size else constrain(rows, model.mesh, MESH_AXES)
 
 
 def _with_rest(logps: Float[Array, "R C"]) -> Float[Array, "R C+1"]:
@@ -178,7 +180,7 @@ def _sums(
     params: Params, hidden: Float[Array, "R D"], tokens: Int[Array, "R C"], model: Transformer, temperature: float
 ) -> Sums:
     def add(sums: Sums, weight: Float[Array, "C D"], first: Int[Array, ""]) -> Sums:
-        logits = logits_of(hidden, weight) / temperature
+        logits = compute_logits(hidden, weight) / temperature
         total, exps, shrink = _grown(sums.total, logits)
         place = jnp.clip(tokens - first, 0, len(weight) - 1)
         here = jnp.take_along_axis(logits, place, axis=-1)
@@ -194,15 +196,17 @@ def _sums(
     return _over_vocabulary(add, nothing, unembedding(params, model=model), rows)
 
 
-def _nothing(rows: int) -> Total:
-    return Total(jnp.full(rows, -jnp.inf), jnp.zeros(rows))
+def _nothing(rows: int) -> RunningLogSumExp:
+    return RunningLogSumExp(jnp.full(rows, -jnp.inf), jnp.zeros(rows))
 
 
-def _grown(total: Total, logits: Float[Array, "R V"]) -> tuple[Total, Float[Array, "R V"], Float[Array, "R"]]:
+def _grown(
+    total: RunningLogSumExp, logits: Float[Array, "R V"]
+) -> tuple[RunningLogSumExp, Float[Array, "R V"], Float[Array, "R"]]:
     """The denominator with these logits; their exponentials, and by what the sums so far shrink."""
     largest = jnp.maximum(total.largest, jax.lax.stop_gradient(logits.max(axis=-1)))
     exps, shrink = jnp.exp(logits - largest[:, None]), jnp.exp(total.largest - largest)
-    return Total(largest, total.exps * shrink + exps.sum(axis=-1)), exps, shrink
+    return RunningLogSumExp(largest, total.exps * shrink + exps.sum(axis=-1)), exps, shrink
 
 
 def _over_vocabulary(add: Callable[[Any, Any, Array], Any], initial: Any, weights: Any, rows: int) -> Any:
@@ -238,13 +242,13 @@ def rank_hidden(
     chosen = _sums(params, rows, flat, model, 1.0).chosen
 
     def add(above: Array, weight: Float[Array, "C D"], _: Array) -> Int[Array, "R"]:
-        return above + (logits_of(rows, weight) > chosen).sum(axis=-1)
+        return above + (compute_logits(rows, weight) > chosen).sum(axis=-1)
 
     above = _over_vocabulary(add, jnp.zeros(len(rows), jnp.int32), unembedding(params, model=model), mask.size)
     return jnp.where(mask, above.reshape(mask.shape), 0)
 
 
-class Read(NamedTuple):
+class EncodedPrompts(NamedTuple):
     """What completions need of their prompts, all of it with a gradient."""
 
     last: Float[Array, "P D"]
@@ -252,14 +256,14 @@ class Read(NamedTuple):
     kv: tuple[KV, ...]
 
 
-def read_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> Read:
+def encode_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> EncodedPrompts:
     hidden, context = run_prompts(params, prompts, model=model)
-    return Read(hidden[jnp.arange(len(hidden)), context.lengths - 1], context.kv)
+    return EncodedPrompts(hidden[jnp.arange(len(hidden)), context.lengths - 1], context.kv)
 
 
-def score_after(
+def score_given_prompts(
     params: Params,
-    read: Read,
+    read: EncodedPrompts,
     prompts: Prompts,
     tokens: Int[Array, "P G T"],
     mask: Bool[Array, "P G T"],
@@ -273,11 +277,11 @@ def score_after(
 
 
 def _predicting(
-    params: Params, read: Read, prompts: Prompts, tokens: Int[Array, "P G T"], model: Transformer
+    params: Params, read: EncodedPrompts, prompts: Prompts, tokens: Int[Array, "P G T"], model: Transformer
 ) -> Float[Array, "P G T D"]:
     """The hidden states that predict the tokens."""
     last = jnp.broadcast_to(read.last[:, None, None], (*tokens.shape[:2], 1, read.last.shape[-1]))
-    hidden = run_completions(params, tokens[..., :-1], Context(read.kv, prompts.mask), model=model)
+    hidden = run_completions(params, tokens[..., :-1], PromptKV(read.kv, prompts.mask), model=model)
     return jnp.concatenate([last, hidden], axis=2)
 
 
@@ -286,7 +290,7 @@ def token_ranks(
 ) -> Int[Array, "P G T"]:
     """Place of every token of the completions in the model's order of probability, 0 the most probable; 0 where
     masked."""
-    read = read_prompts(params, prompts, model=model)
+    read = encode_prompts(params, prompts, model=model)
     return rank_hidden(params, _predicting(params, read, prompts, tokens, model), tokens, mask, model=model)
 
 
@@ -300,30 +304,30 @@ def score_completions(
     temperature: float = 1.0,
 ) -> Scores:
     """Teacher-forced scores of completions; each prompt runs once, gradients of its whole group flow back into it."""
-    read = read_prompts(params, prompts, model=model)
-    return score_after(params, read, prompts, tokens, mask, model=model, temperature=temperature)
+    read = encode_prompts(params, prompts, model=model)
+    return score_given_prompts(params, read, prompts, tokens, mask, model=model, temperature=temperature)
 
 
-def read_packed(
-    params: Params, packed: Packed, *, model: Transformer
+def encode_packed(
+    params: Params, packed: PackedBatch, *, model: Transformer
 ) -> tuple[Float[Array, "P M D"], Int[Array, "P M"]]:
     """The hidden states that predict the learned tokens, and these tokens: nothing else meets the unembedding."""
     hidden = run_packed(params, packed.tokens, packed.segments, model=model)
-    before = jnp.maximum(packed.places - 1, 0)
-    tokens = jnp.take_along_axis(packed.tokens, packed.places, axis=1)
+    before = jnp.maximum(packed.target_positions - 1, 0)
+    tokens = jnp.take_along_axis(packed.tokens, packed.target_positions, axis=1)
     return jnp.take_along_axis(hidden, before[..., None], axis=1), tokens
 
 
-def score_packed(params: Params, packed: Packed, *, model: Transformer) -> Scores:
+def score_packed(params: Params, packed: PackedBatch, *, model: Transformer) -> Scores:
     """Scores [P M] of the learned tokens, each given its own text up to it."""
-    hidden, tokens = read_packed(params, packed, model=model)
-    return score_hidden(params, hidden, tokens, packed.learned, model=model)
+    hidden, tokens = encode_packed(params, packed, model=model)
+    return score_hidden(params, hidden, tokens, packed.loss_mask, model=model)
 
 
-def compare_packed(
+def packed_divergence(
     params: Params,
     teacher: Params,
-    packed: Packed,
+    packed: PackedBatch,
     *,
     model: Transformer,
     teacher_model: Transformer,
@@ -331,18 +335,20 @@ def compare_packed(
     temperature: float = 1.0,
 ) -> Float[Array, "P M"]:
     """At every learned token, how far the student's prediction of it is from the teacher's."""
-    hidden, _ = read_packed(params, packed, model=model)
-    known, _ = read_packed(teacher, packed, model=teacher_model)
+    hidden, _ = encode_packed(params, packed, model=model)
+    known, _ = encode_packed(teacher, packed, model=teacher_model)
     how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
-    return compare_hidden(params, hidden, teacher, known, packed.learned, **how)
+    return full_divergence(params, hidden, teacher, known, packed.loss_mask, **how)
 
 
-def top_packed(params: Params, packed: Packed, *, count: int, model: Transformer, temperature: float = 1.0) -> Top:
+def packed_topk(
+    params: Params, packed: PackedBatch, *, count: int, model: Transformer, temperature: float = 1.0
+) -> TopK:
     """The `count` most probable tokens [P M C] in the place of every learned one, at a temperature; to be stored
-    (`compare_top`).
+    (`topk_divergence`).
 
     Holds the logits of all rows at once: give it a few at a time.
     """
-    hidden, _ = read_packed(params, packed, model=model)
+    hidden, _ = encode_packed(params, packed, model=model)
     logps, ids = jax.lax.top_k(jax.nn.log_softmax(unembed(params, hidden, model=model) / temperature), count)
-    return Top(ids, logps)
+    return TopK(ids, logps)

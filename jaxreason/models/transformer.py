@@ -16,8 +16,8 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxreason.distributed.mesh import ROWS, spread
-from jaxreason.models.attention import KV, TIME, Sight, attend, squeezed, unsqueezed
+from jaxreason.distributed.mesh import BATCH_AXES, constrain
+from jaxreason.models.attention import KV, TIME, AttentionMasks, attend, drop_unit_axes, restore_unit_axes
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
 from jaxreason.models.rope import CosSin, rotate, rotation
@@ -26,7 +26,7 @@ from jaxreason.types import Params, Prompts
 INIT = nn.initializers.normal(0.02)
 
 
-class Context(NamedTuple):
+class PromptKV(NamedTuple):
     """What completions need of their prompt: one key/value pair a layer, shared by the whole group."""
 
     kv: tuple[KV, ...]
@@ -111,12 +111,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, cos_sin: CosSin, sight: Sight, context: KV | None, cache: KV | None, slot: Array | None
+        self, x: Array, cos_sin: CosSin, sight: AttentionMasks, context: KV | None, cache: KV | None, slot: Array | None
     ) -> tuple[Array, KV]:
         cfg = self.cfg
         heads = cfg.heads, cfg.kv_heads, cfg.kv_heads
-        qkv = linears(self, "qkv_proj", tuple(n * cfg.head_width for n in heads), x, bias=cfg.qkv_bias)
-        q, k, v = (y.reshape(*x.shape[:-1], n, cfg.head_width) for y, n in zip(qkv, heads, strict=True))
+        qkv = linears(self, "qkv_proj", tuple(n * cfg.head_dim for n in heads), x, bias=cfg.qkv_bias)
+        q, k, v = (y.reshape(*x.shape[:-1], n, cfg.head_dim) for y, n in zip(qkv, heads, strict=True))
         if cfg.qk_norm:
             q = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="q_norm")(q)
             k = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="k_norm")(k)
@@ -124,10 +124,12 @@ class Attention(nn.Module):
         own = KV(jnp.einsum("PGTKH->PGKHT", k), jnp.einsum("PGTKH->PGKTH", v))
         if cache is not None:
             write = jax.lax.dynamic_update_slice_in_dim
-            own = jax.tree.map(lambda old, new, time: write(old, new, slot, axis=time), cache, squeezed(own), TIME)
-        scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_width**-0.5
-        y = attend(q, unsqueezed(own, *q.shape[:2], cfg.kv_heads), context, sight, scale)
-        return Linear(cfg.width, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_width)), own
+            own = jax.tree.map(
+                lambda old, new, time: write(old, new, slot, axis=time), cache, drop_unit_axes(own), TIME
+            )
+        scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_dim**-0.5
+        y = attend(q, restore_unit_axes(own, *q.shape[:2], cfg.kv_heads), context, sight, scale)
+        return Linear(cfg.hidden_size, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_dim)), own
 
 
 class MLP(nn.Module):
@@ -136,8 +138,8 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
         act = {"silu": nn.silu, "gelu_tanh": nn.gelu}[self.cfg.activation]  # nn.gelu is the tanh form by default
-        gate, up = linears(self, "gate_up_proj", (self.cfg.mlp_width,) * 2, x)
-        return Linear(self.cfg.width, name="down_proj")(act(gate) * up)
+        gate, up = linears(self, "gate_up_proj", (self.cfg.intermediate_size,) * 2, x)
+        return Linear(self.cfg.hidden_size, name="down_proj")(act(gate) * up)
 
 
 class Block(nn.Module):
@@ -166,8 +168,8 @@ class Layers(nn.Module):
     @nn.compact
     def __call__(self, x, positions, sight, sight_sliding, context, caches, slot):
         cfg, own = self.cfg, []
-        rope = rotation(cfg.rope, positions, cfg.head_width)
-        local = rotation(cfg.local_rope, positions, cfg.head_width) if any(cfg.sliding) else rope
+        rope = rotation(cfg.rope, positions, cfg.head_dim)
+        local = rotation(cfg.local_rope, positions, cfg.head_dim) if any(cfg.sliding) else rope
         block = nn.remat(Block) if self.remat else Block
         for i in range(cfg.layers):
             slides = bool(cfg.sliding) and cfg.sliding[i]
@@ -183,13 +185,13 @@ class Layers(nn.Module):
         return x, tuple(own)
 
 
-def looked_up(table: Float[Array, "V D"], tokens: Int[Array, "P G T"], mesh: Mesh | None) -> Float[Array, "P G T D"]:
+def embed(table: Float[Array, "V D"], tokens: Int[Array, "P G T"], mesh: Mesh | None) -> Float[Array, "P G T D"]:
     """Rows of the embedding. Each device along `fsdp` looks up its columns for all of them, which then change places:
     neither the table nor its gradient is whole anywhere. (A sampler's table is, and its tokens come one at a time.)"""
     if mesh is None or tokens.shape[-1] == 1:
-        return spread(table, mesh, "tensor")[tokens]
-    columns = spread(table, mesh, "tensor", "fsdp")[spread(tokens, mesh, "data")]
-    return spread(columns, mesh, "data", None, None, "fsdp")
+        return constrain(table, mesh, "tensor")[tokens]
+    columns = constrain(table, mesh, "tensor", "fsdp")[constrain(tokens, mesh, "data")]
+    return constrain(columns, mesh, "data", None, None, "fsdp")
 
 
 class Model(nn.Module):
@@ -200,9 +202,9 @@ class Model(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, *layer_inputs):
-        table = Weight((self.cfg.vocab, self.cfg.width), name="embed_tokens").weight
-        x = looked_up(table, tokens, self.mesh).astype(self.dtype)
-        x = spread(x * jnp.asarray(self.cfg.embed_scale, self.dtype), self.mesh, ROWS)
+        table = Weight((self.cfg.vocab, self.cfg.hidden_size), name="embed_tokens").weight
+        x = embed(table, tokens, self.mesh).astype(self.dtype)
+        x = constrain(x * jnp.asarray(self.cfg.embed_scale, self.dtype), self.mesh, BATCH_AXES)
         x, own = Layers(self.cfg, self.remat, name="layers")(x, *layer_inputs)
         return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name="norm")(x), own
 
@@ -220,9 +222,9 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, tokens, *layer_inputs):
         if self.cfg.reward:
-            Weight((1, self.cfg.width), name="score").weight  # noqa: B018 -- declares the parameter
-        elif not self.cfg.tied:
-            Weight((self.cfg.vocab, self.cfg.width), name="lm_head").weight  # noqa: B018 -- declares the parameter
+            Weight((1, self.cfg.hidden_size), name="score").weight  # noqa: B018 -- declares the parameter
+        elif not self.cfg.tie_embeddings:
+            Weight((self.cfg.vocab, self.cfg.hidden_size), name="lm_head").weight  # noqa: B018 -- declares the parameter
         return Model(self.cfg, self.dtype, self.remat, self.mesh, name="model")(tokens, *layer_inputs)
 
 
@@ -240,29 +242,29 @@ def param_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def unembedding(params: Params, *, model: Transformer) -> Float[Array, "V D"]:
-    return (params["model"]["embed_tokens"] if model.cfg.tied else params["lm_head"])["weight"]
+    return (params["model"]["embed_tokens"] if model.cfg.tie_embeddings else params["lm_head"])["weight"]
 
 
-def logits_of(hidden: Float[Array, "*batch D"], weight: Float[Array, "C D"]) -> Float[Array, "*batch C"]:
+def compute_logits(hidden: Float[Array, "*batch D"], weight: Float[Array, "C D"]) -> Float[Array, "*batch C"]:
     """Accumulated and returned in float32: rounded to bfloat16, neighbours of the maximum would tie."""
     return jnp.einsum("...d,vd->...v", hidden, weight.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
 def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transformer) -> Float[Array, "*batch V"]:
-    return logits_of(hidden, unembedding(params, model=model))
+    return compute_logits(hidden, unembedding(params, model=model))
 
 
-def run_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> tuple[Float[Array, "P S D"], Context]:
+def run_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> tuple[Float[Array, "P S D"], PromptKV]:
     """Hidden states of every prompt position, and the context its completions attend to."""
     slots = jnp.arange(prompts.tokens.shape[1])
     inputs = _inputs(model, prompts.tokens[:, None], slots)
     hidden, own = model.apply({"params": params}, *inputs)
     kv = tuple(KV(k=layer.k[:, 0], v=layer.v[:, 0]) for layer in own)
-    return hidden[:, 0], Context(kv, prompts.mask)
+    return hidden[:, 0], PromptKV(kv, prompts.mask)
 
 
 def run_completions(
-    params: Params, tokens: Int[Array, "P G T"], context: Context, *, model: Transformer
+    params: Params, tokens: Int[Array, "P G T"], context: PromptKV, *, model: Transformer
 ) -> Float[Array, "P G T D"]:
     """Hidden states of whole completions; position t predicts token t + 1."""
     slots = jnp.arange(tokens.shape[-1])
@@ -281,11 +283,11 @@ def run_packed(
     positions = slots - jax.lax.cummax(jnp.where(begins, slots, 0), axis=1)
     same = (segments[:, :, None] == segments[:, None, :]) & (slots <= slots[:, None])
 
-    def sight(window: int) -> Sight:
-        return Sight(same & (slots[:, None] - slots < window), None)
+    def sight(window: int) -> AttentionMasks:
+        return AttentionMasks(same & (slots[:, None] - slots < window), None)
 
     sliding = sight(model.cfg.window) if any(model.cfg.sliding) else None
-    inputs = tokens[:, None], positions, Sight(same, None), sliding, None, None, None
+    inputs = tokens[:, None], positions, AttentionMasks(same, None), sliding, None, None, None
     return model.apply({"params": params}, *inputs)[0][:, 0]
 
 
@@ -294,7 +296,7 @@ def run_step(
     tokens: Int[Array, "P G"],
     slot: Int[Array, ""],
     begin: Int[Array, "P"],
-    context: Context,
+    context: PromptKV,
     caches: tuple[KV, ...],
     *,
     model: Transformer,
@@ -308,22 +310,22 @@ def run_step(
     return hidden[:, :, 0], caches
 
 
-def empty_caches(context: Context, groups: int, length: int) -> tuple[KV, ...]:
-    """Room for `groups` completions of `length` tokens for each prompt of `context`, one KV a layer."""
+def init_caches(context: PromptKV, group_size: int, length: int) -> tuple[KV, ...]:
+    """Room for `group_size` completions of `length` tokens for each prompt of `context`, one KV a layer."""
 
     def room(x: Float[Array, "P ..."], time: int) -> Float[Array, "P G ..."]:
-        shape = [len(x), groups, *x.shape[1:]]
+        shape = [len(x), group_size, *x.shape[1:]]
         shape[time] = length
         return jnp.zeros(shape, x.dtype)
 
-    return tuple(squeezed(jax.tree.map(room, kv, TIME)) for kv in context.kv)
+    return tuple(drop_unit_axes(jax.tree.map(room, kv, TIME)) for kv in context.kv)
 
 
 def _inputs(
     model: Transformer,
     tokens: Int[Array, "P G T"],
     slots: Int[Array, "T"],
-    context: Context | None = None,
+    context: PromptKV | None = None,
     caches: tuple[KV, ...] | None = None,
     begin: Int[Array, "P"] | None = None,
 ) -> tuple:
@@ -335,18 +337,18 @@ def _inputs(
     positions = start[:, None] + slots
     keys = jnp.arange(T if caches is None else caches[0].k.shape[TIME.k])
 
-    def sight(window: int | None) -> Sight:
+    def sight(window: int | None) -> AttentionMasks:
         own = (keys <= slots[:, None])[None]
         if begin is not None:
             own &= keys >= begin[:, None, None]
         if window is not None:
             own &= slots[:, None] - keys < window
         if context is None:
-            return Sight(own, None)
+            return AttentionMasks(own, None)
         seen = jnp.broadcast_to(context.mask[:, None], (P, T, context.mask.shape[1]))
         if window is not None:
             seen &= positions[:, :, None] - jnp.arange(context.mask.shape[1]) < window
-        return Sight(own, seen)
+        return AttentionMasks(own, seen)
 
     sliding = sight(model.cfg.window) if any(model.cfg.sliding) else None
     kv = None if context is None else context.kv

@@ -33,7 +33,7 @@ def leave_one_out(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
     return group_centred(rewards) * (G / max(G - 1, 1))
 
 
-def uncompared(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
+def no_baseline(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
     """A = R, for what is normalised over the batch afterwards: REINFORCE++."""
     return rewards
 
@@ -49,12 +49,14 @@ def whitened(advantages: Float[Array, "P G #T"], mask: Bool[Array, "P G T"]) -> 
     return centred / jnp.sqrt(variance + 1e-8)
 
 
-def of_the_sum(advantage: Advantage, rewards: Float[Array, "K P G"], weights: Sequence[float]) -> Float[Array, "P G"]:
+def sum_then_normalise(
+    advantage: Advantage, rewards: Float[Array, "K P G"], weights: Sequence[float]
+) -> Float[Array, "P G"]:
     """The advantage of the weighted sum of several rewards."""
     return advantage(_sum(rewards, weights))
 
 
-def each_normalised(
+def normalise_then_sum(
     advantage: Advantage, rewards: Float[Array, "K P G"], weights: Sequence[float]
 ) -> Float[Array, "P G"]:
     """The weighted sum of each reward's own advantage, normalised over the batch: GDPO (arXiv 2601.05242), so that no
@@ -67,7 +69,7 @@ def _sum(values: Float[Array, "K P G"], weights: Sequence[float]) -> Float[Array
     return jnp.tensordot(jnp.asarray(weights, jnp.float32), values, axes=1)
 
 
-def to_go(values: Float[Array, "P G T"]) -> Float[Array, "P G T"]:
+def suffix_sum(values: Float[Array, "P G T"]) -> Float[Array, "P G T"]:
     """At each token, the sum of its own value and of all that follow."""
     return jnp.flip(jnp.cumsum(jnp.flip(values, axis=-1), axis=-1), axis=-1)
 

@@ -17,14 +17,14 @@ from jaxreason.objectives.advantages import (
     group_centred,
     group_normalised,
     leave_one_out,
-    of_the_sum,
-    to_go,
-    uncompared,
+    no_baseline,
+    suffix_sum,
+    sum_then_normalise,
     whitened,
 )
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean, token_sum
 from jaxreason.objectives.shaping import high_entropy
-from jaxreason.objectives.surrogates import cispo, clipped, k1, k2, k3, reinforce, sequence_clipped
+from jaxreason.objectives.surrogates import cispo, k1, k2, k3, ppo_clip, reinforce, sequence_clipped
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Algorithm:
     kl_in: Literal["loss", "reward", "returns"] = "loss"
     """Where it enters: the loss; each completion's reward, the sum of k1 over its tokens; or each token's advantage,
     that sum from the token on."""
-    combine: Callable = of_the_sum
+    combine: Callable = sum_then_normalise
     """(advantage, rewards [K P G], their weights) -> advantages [P G]."""
-    shape: Callable | None = None
+    length_reward: Callable | None = None
     """(rewards [P G], lengths [P G]) -> a further reward: `jaxreason.objectives.shaping`."""
     importance: Callable | None = None
     """(the trainer's, the sampler's log-probabilities) -> factors of the advantages [P G T]; the trainer's are then the
@@ -61,17 +61,17 @@ class Algorithm:
     """Leave groups of equal rewards out of the loss and its denominator; only their KL term has a gradient."""
 
     @property
-    def own_scores(self) -> bool:
+    def needs_policy_scores(self) -> bool:
         """Whether it looks at the policy's own scores of the rollouts, beside what the sampler says."""
         return self.importance is not None or self.top_entropy < 1
 
     @property
-    def every_token(self) -> bool:
+    def has_dense_terms(self) -> bool:
         """Whether tokens without an advantage move the policy, too."""
         return bool((self.kl_weight and self.kl_in == "loss") or self.entropy_weight)
 
 
-class Known(NamedTuple):
+class TokenScores(NamedTuple):
     """What an algorithm may look at beside rewards, each [P G T]; None where it does not."""
 
     logps: Float[Array, "P G T"]
@@ -83,12 +83,12 @@ class Known(NamedTuple):
 
 
 def advantages_of(
-    algorithm: Algorithm, rewards: Float[Array, "K P G"], weights: Sequence[float], known: Known
+    algorithm: Algorithm, rewards: Float[Array, "K P G"], weights: Sequence[float], known: TokenScores
 ) -> Float[Array, "P G #T"]:
     """Everything of an algorithm that does not depend on the parameters, but for the tokens' weights."""
     several, mask = list(rewards), known.mask
-    if algorithm.shape:
-        several.append(algorithm.shape(of_the_sum(uncompared, rewards, weights), mask.sum(axis=-1)))
+    if algorithm.length_reward:
+        several.append(algorithm.length_reward(sum_then_normalise(no_baseline, rewards, weights), mask.sum(axis=-1)))
     charge = None
     if algorithm.kl_weight and algorithm.kl_in != "loss":
         charge = jnp.where(mask, algorithm.kl_weight * k1(known.logps, known.reference_logps), 0.0)
@@ -97,7 +97,7 @@ def advantages_of(
     weights = [*weights, *[1.0] * (len(several) - len(weights))]
     advantages = algorithm.combine(algorithm.advantage, jnp.stack(several), weights)[..., None]
     if charge is not None and algorithm.kl_in == "returns":
-        advantages = advantages - to_go(charge)
+        advantages = advantages - suffix_sum(charge)
     if algorithm.whiten:
         advantages = whitened(advantages, mask)
     if algorithm.importance:
@@ -109,7 +109,7 @@ def advantages_of(
 
 class PolicyLoss(NamedTuple):
     loss: Float[Array, ""]
-    clipped: Bool[Array, "P G T"]
+    ppo_clip: Bool[Array, "P G T"]
     kl: Float[Array, "P G T"]
     """To the reference; 0 without one."""
 
@@ -137,14 +137,14 @@ def policy_loss(
     return PolicyLoss(jnp.sum(jnp.where(mask, weights * loss, 0.0)), lost, kl)
 
 
-GRPO = Algorithm(group_normalised, clipped, sequence_mean)
+GRPO = Algorithm(group_normalised, ppo_clip, sequence_mean)
 """Group Relative Policy Optimisation, DeepSeekMath (arXiv 2402.03300), without its KL term (published weight 0.04)."""
 
-DR_GRPO = Algorithm(group_centred, clipped, fixed_length)
+DR_GRPO = Algorithm(group_centred, ppo_clip, fixed_length)
 """GRPO "done right" (arXiv 2503.20783): no division by the deviation, none by the completion's own length."""
 
 DAPO = Algorithm(
-    group_normalised, partial(clipped, low=0.2, high=0.28), token_mean, drop_truncated=True, drop_constant=True
+    group_normalised, partial(ppo_clip, low=0.2, high=0.28), token_mean, drop_truncated=True, drop_constant=True
 )
 """DAPO (arXiv 2503.14476): clip-higher, mean over tokens, overlong filtering. Its dynamic sampling is `tries` of
 `grpo_steps` (published: until the batch is full), its soft length penalty `shape=partial(soft_overlong, ...)`."""
@@ -161,9 +161,9 @@ RLOO = Algorithm(leave_one_out, reinforce, token_sum, kl_weight=0.05, kl_in="rew
 """REINFORCE leave-one-out (arXiv 2402.14740): the others' mean is the baseline, a completion is one action. KL weight
 as in TRL's trainer, whose ratios and clipping for further updates on a batch are left out."""
 
-REINFORCE_PLUS_PLUS = Algorithm(uncompared, clipped, token_mean, whiten=True, kl_weight=0.01, kl_in="returns")
+REINFORCE_PLUS_PLUS = Algorithm(no_baseline, ppo_clip, token_mean, whiten=True, kl_weight=0.01, kl_in="returns")
 """REINFORCE++ (arXiv 2501.03262): no comparison within groups; returns, less the KL to come, normalised over the batch.
 KL weight and mean over tokens as in OpenRLHF."""
 
-REINFORCE_PLUS_PLUS_BASELINE = Algorithm(group_centred, clipped, token_mean, whiten=True, kl=k2, kl_weight=0.01)
+REINFORCE_PLUS_PLUS_BASELINE = Algorithm(group_centred, ppo_clip, token_mean, whiten=True, kl=k2, kl_weight=0.01)
 """The same with the group's mean as a baseline, and KL in the loss, by the estimator whose gradient is the KL's."""

@@ -1,7 +1,7 @@
 """How far a student's next-token distribution is from a teacher's: a term for every entry of the vocabulary.
 
 Arrays of log-probabilities in, terms out; summed over the vocabulary they are the divergence. As terms they can be
-summed chunk by chunk (`jaxreason.models.compare_hidden`).
+summed chunk by chunk (`jaxreason.models.full_divergence`).
 """
 
 import jax.numpy as jnp

@@ -17,11 +17,11 @@ LOG_RATIO_LIMIT = 20.0
 
 class TokenLoss(NamedTuple):
     loss: Float[Array, "P G T"]
-    clipped: Bool[Array, "P G T"]
+    clip_mask: Bool[Array, "P G T"]
     """True where clipping took the gradient away."""
 
 
-def clipped(
+def ppo_clip(
     logps: Float[Array, "P G T"],
     old_logps: Float[Array, "P G T"],
     advantages: Float[Array, "P G #T"],
@@ -48,7 +48,7 @@ def sequence_clipped(
     low: float = 3e-4,
     high: float = 4e-4,
 ) -> TokenLoss:
-    """`clipped` with one ratio for all tokens of a completion, s = exp(mean_t (logp_t - old_logp_t)).
+    """`ppo_clip` with one ratio for all tokens of a completion, s = exp(mean_t (logp_t - old_logp_t)).
 
     GSPO (arXiv 2507.18071, eq. 5 to 7), with its clipping range; goes with a mean over each completion's tokens. Where
     advantages are of single tokens it is the token variant, sg[s] π_t / sg[π_t] (eq. 14), whose gradient is the same

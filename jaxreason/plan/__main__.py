@@ -17,13 +17,13 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.distributed.mesh import make_mesh, mesh_of
+from jaxreason.distributed.mesh import make_mesh, parse_mesh
 from jaxreason.errors import InputError
 from jaxreason.models import ModelConfig
 from jaxreason.models.partition import check_mesh
 from jaxreason.plan.figures import DoesNotFit
-from jaxreason.plan.programs import Work
-from jaxreason.plan.report import Plan, flags, least, nearest, parameters, plan, roomiest, sizes
+from jaxreason.plan.programs import StepSpec
+from jaxreason.plan.report import Plan, best_mesh, flags, memory_lower_bound, nearest, parameters, plan, sizes
 from jaxreason.plan.slices import CHIPS, GIB, SLICES, Slice, find_slice
 from jaxreason.runs import check_limits, choose, main
 from jaxreason.runs.study import DTYPES
@@ -31,7 +31,7 @@ from jaxreason.weights.load import read_config
 from jaxreason.weights.presets import PRESETS, preset
 
 LIMITS = dict.fromkeys(("prompts_per_step", "prompt_tokens", "max_tokens"), (1, inf))
-LIMITS |= {"groups": (2, inf), "update_memory": (1e-3, inf), "lora_rank": (0, inf), "kl_weight": (0, inf)}
+LIMITS |= {"group_size": (2, inf), "update_memory": (1e-3, inf), "lora_rank": (0, inf), "kl_weight": (0, inf)}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Config:
     topology: str = ""  # v5e:2x2, v6e:4x4, v5p:2x2x1, ...; empty: the devices present
     mesh: str = ""  # data,fsdp,tensor; empty: tensor as small as leaves room, the rest over fsdp
     prompts_per_step: int = 32
-    groups: int = 8  # completions per prompt
+    group_size: int = 8  # completions per prompt
     prompt_tokens: int = 256
     max_tokens: int = 512
     dtype: str = "bfloat16"  # of activations and matmuls; parameters stay float32
@@ -76,21 +76,21 @@ def find_config(name: str) -> ModelConfig:
     return preset(name)
 
 
-def one_chip(cfg: Config, config: ModelConfig, on: Slice) -> Work:
+def one_chip(cfg: Config, config: ModelConfig, on: Slice) -> StepSpec:
     """The work on the slice's first chip alone."""
-    sizes = cfg.prompts_per_step, cfg.groups, cfg.prompt_tokens, cfg.max_tokens
+    sizes = cfg.prompts_per_step, cfg.group_size, cfg.prompt_tokens, cfg.max_tokens
     dtype, mesh = choose("dtype", cfg.dtype, DTYPES), make_mesh((1, 1, 1), on.devices[:1])
-    return Work(config, mesh, *sizes, dtype, cfg.remat, cfg.update_memory * 1e9, cfg.lora_rank)
+    return StepSpec(config, mesh, *sizes, dtype, cfg.remat, cfg.update_memory * 1e9, cfg.lora_rank)
 
 
-def chosen(cfg: Config, config: ModelConfig, on: Slice) -> Work:
+def chosen(cfg: Config, config: ModelConfig, on: Slice) -> StepSpec:
     """The work, on the mesh asked for, or on the one with most room."""
     work = one_chip(cfg, config, on)
     if cfg.mesh:
-        work = replace(work, mesh=mesh_of(cfg.mesh, on.devices))
+        work = replace(work, mesh=parse_mesh(cfg.mesh, on.devices))
         check_mesh(work.mesh, config, "prompts_per_step", cfg.prompts_per_step)
         return work
-    best, count = roomiest(work, on, cfg.kl_weight > 0), len(on.devices)
+    best, count = best_mesh(work, on, cfg.kl_weight > 0), len(on.devices)
     if best is None:
         more = -(-cfg.prompts_per_step // count) * count
         raise InputError(
@@ -104,7 +104,7 @@ def show(found: Plan, name: str, console: Console) -> None:
     size, pieces = work.part
     console.print(
         f"{name}, {parameters(work) / 1e9:.2f} billion parameters, on {on.name}, mesh {sizes(work)}\n"
-        f"a step: {work.prompts} prompts of {work.prompt_tokens} tokens, {work.groups} completions of {work.max_tokens}"
+        f"a step: {work.prompts} prompts of {work.prompt_tokens} tokens, {work.group_size} completions of {work.max_tokens}"
         f" tokens each; the update takes {size} prompts at a time, their completions in {pieces} pieces"
     )
     needs = Table("GiB of a device", "sampling", "updating")
@@ -120,10 +120,18 @@ def show(found: Plan, name: str, console: Console) -> None:
     for name, calls in found.calls.items():
         figures, seconds = found.programs[name], found.seconds(name)
         by = max(seconds, key=seconds.__getitem__, default="")
-        sent = ", ".join(f"{kind} {count / 1e6:.1f}" for kind, count in figures.sent.items() if count >= 5e4)
+        collective_bytes = ", ".join(
+            f"{kind} {count / 1e6:.1f}" for kind, count in figures.collective_bytes.items() if count >= 5e4
+        )
         time = f"{seconds[by] * 1e3:.1f} ms" if by else ""
         costs.add_row(
-            name, str(calls), f"{figures.flops / 1e12:.3f}", f"{figures.traffic / 1e9:.2f}", sent or "-", time, by
+            name,
+            str(calls),
+            f"{figures.flops / 1e12:.3f}",
+            f"{figures.traffic / 1e9:.2f}",
+            collective_bytes or "-",
+            time,
+            by,
         )
     console.print(costs)
     if on.chip:
@@ -157,8 +165,8 @@ def smallest(cfg: Config, config: ModelConfig, names: list[str]) -> Plan | None:
     reference = cfg.kl_weight > 0
     for name in names:
         on = find_slice(name)
-        work = roomiest(one_chip(cfg, config, on), on, reference)
-        if work is None or least(work, reference) > on.memory:
+        work = best_mesh(one_chip(cfg, config, on), on, reference)
+        if work is None or memory_lower_bound(work, reference) > on.memory:
             continue
         with suppress(DoesNotFit):
             found = plan(work, on, reference=reference, whole=cfg.whole)

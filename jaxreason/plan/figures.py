@@ -35,7 +35,7 @@ class Figures(NamedTuple):
     flops: float
     traffic: float
     """Bytes read from and written to memory."""
-    sent: dict[str, float]
+    collective_bytes: dict[str, float]
     """Bytes sent to other devices, by kind of collective, each as a ring sends it."""
 
     @property
@@ -70,7 +70,11 @@ def measure(function: Any, *args: Any, **named: Any) -> tuple[Figures, Any]:
     flops, traffic = np.array([cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)]) + again
     working = memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
     figures = Figures(
-        float(memory.argument_size_in_bytes), float(working), float(flops), float(traffic), sent(compiled.as_text())
+        float(memory.argument_size_in_bytes),
+        float(working),
+        float(flops),
+        float(traffic),
+        collective_bytes(compiled.as_text()),
     )
     results = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -96,7 +100,7 @@ def products(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, float, fl
             yield from products(inner, times * passes)
 
 
-def sent(program: str) -> dict[str, float]:
+def collective_bytes(program: str) -> dict[str, float]:
     """Bytes that each device sends in one run of a compiled program, by kind of collective."""
     computations = {
         name: body for name, body in re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)^\}", program, re.S | re.M)

@@ -1,6 +1,6 @@
 """The programs of one GRPO step, compiled for a slice without a single array: the sampler's and the update's.
 
-They are those that training runs, `Sampler` and `Updater` themselves, given shapes in the place of arrays. A deep model
+They are those that training runs, `Sampler` and `MicrobatchedUpdate` themselves, given shapes in the place of arrays. A deep model
 is compiled with a few layers, two or three times: every further layer adds about the same to every figure.
 """
 
@@ -13,34 +13,34 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxreason.distributed.mesh import ROWS, gathered, rows_over
+from jaxreason.distributed.mesh import BATCH_AXES, num_batch_shards, sampling_sharding
 from jaxreason.models import ModelConfig, Transformer, fuse, init
-from jaxreason.models.lora import Lora, adaptable, init_lora, overlay
-from jaxreason.models.partition import ADAPTERS, model_rules, shardings
+from jaxreason.models.lora import Lora, attach_scale, init_lora, merge_trees
+from jaxreason.models.partition import ADAPTERS, partition_rules, shardings
 from jaxreason.objectives import GRPO
 from jaxreason.plan.figures import Figures, measure
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder
-from jaxreason.sampling.continuous_batching import room_for
+from jaxreason.sampling.continuous_batching import cache_bucket
 from jaxreason.sampling.rollout import bucket
-from jaxreason.training import Batch, Updater, init_state, make_optimizer
-from jaxreason.training.microbatch import at_once
+from jaxreason.training import Batch, MicrobatchedUpdate, init_state, make_optimizer
+from jaxreason.training.microbatch import microbatch_size_
 from jaxreason.types import Prompts, Rollouts
 
 
 @dataclass(frozen=True)
-class Work:
+class StepSpec:
     """What a step does, and on what."""
 
     cfg: ModelConfig
     mesh: Mesh
     prompts: int
-    groups: int
+    group_size: int
     prompt_tokens: int
     max_tokens: int
     dtype: Any = jnp.bfloat16
     remat: bool = True
     memory: float = 4e9
-    """For activations of an update, as `Updater` counts them."""
+    """For activations of an update, as `MicrobatchedUpdate` counts them."""
     lora_rank: int = 0
 
     @property
@@ -51,8 +51,10 @@ class Work:
     def part(self) -> tuple[int, int]:
         """Prompts of one part of the update, and into how many pieces their groups go."""
         prompt = bucket(self.prompt_tokens)
-        size, together = at_once(self.model, self.memory, self.prompts, self.groups, self.max_tokens, prompt)
-        return size * rows_over(self.mesh), self.groups // together
+        size, together = microbatch_size_(
+            self.model, self.memory, self.prompts, self.group_size, self.max_tokens, prompt
+        )
+        return size * num_batch_shards(self.mesh), self.group_size // together
 
     @property
     def copies(self) -> bool:
@@ -60,31 +62,31 @@ class Work:
         return self.mesh.size > 1 or self.dtype != jnp.float32
 
 
-class Held:
+class DeviceState:
     """What lies on the devices between programs, as shapes."""
 
-    def __init__(self, work: Work):
-        cfg, mesh, rules = work.cfg, work.mesh, model_rules(work.cfg)
+    def __init__(self, work: StepSpec):
+        cfg, mesh, rules = work.cfg, work.mesh, partition_rules(work.cfg)
         plain = jax.eval_shape(partial(init, cfg=cfg), jax.random.key(0))
         joined = plain if mesh.shape["tensor"] > 1 else jax.eval_shape(fuse, plain)
         trained, self.frozen, self.optimizer = joined, None, make_optimizer(1e-6)
         if work.lora_rank:
             adapted = partial(init_lora, rank=work.lora_rank, alpha=1.0)
             trained = jax.eval_shape(lambda plain: adapted(jax.random.key(0), plain).adapters, plain)
-            frozen = jax.eval_shape(lambda joined, trained: adaptable(joined, Lora(trained, 1.0)), joined, trained)
+            frozen = jax.eval_shape(lambda joined, trained: attach_scale(joined, Lora(trained, 1.0)), joined, trained)
             self.frozen = _on(frozen, shardings(frozen, mesh, rules))
             rules = ADAPTERS
         state = jax.eval_shape(partial(init_state, optimizer=self.optimizer, seed=0), trained)
         self.state = _on(state, shardings(state, mesh, rules))
 
         def read(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return _shape(x.shape, work.dtype if x.ndim > 1 else x.dtype, gathered(x, mesh))
+            return _shape(x.shape, work.dtype if x.ndim > 1 else x.dtype, sampling_sharding(x, mesh))
 
-        params = overlay(self.frozen, self.state.params) if work.lora_rank else self.state.params
+        params = merge_trees(self.frozen, self.state.params) if work.lora_rank else self.state.params
         self.sampled = jax.tree.map(read, params) if work.copies else params
 
 
-def programs(work: Work, whole: bool = False) -> dict[str, Figures]:
+def programs(work: StepSpec, whole: bool = False) -> dict[str, Figures]:
     """Figures of each program by name; those of a deep model from shallow ones, unless `whole`."""
     cfg = work.cfg
     if whole or cfg.layers <= 9:
@@ -109,15 +111,18 @@ def _line(base: Figures, *points: tuple[Figures, int, int]) -> Figures:
     return jax.tree.map(beyond, base, *(point[0] for point in points))
 
 
-def _shallow(work: Work, **changes: Any) -> dict[str, Figures]:
+def _shallow(work: StepSpec, **changes: Any) -> dict[str, Figures]:
     """Of fewer layers, but of the parts of an update that all of them allow."""
     return compiled(replace(work, cfg=replace(work.cfg, **changes)), *work.part)
 
 
-def compiled(work: Work, size: int, pieces: int) -> dict[str, Figures]:
+def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     """Of a model as deep as it is; an update takes `size` prompts at a time, their completions in `pieces`."""
-    held, found = Held(work), {}
-    over, rows = partial(_shape, sharding=NamedSharding(work.mesh, PartitionSpec(ROWS))), (work.prompts, work.groups)
+    held, found = DeviceState(work), {}
+    over, rows = (
+        partial(_shape, sharding=NamedSharding(work.mesh, PartitionSpec(BATCH_AXES))),
+        (work.prompts, work.group_size),
+    )
     sampler = Sampler(
         TransformerDecoder(work.model),
         Sampling(),
@@ -126,25 +131,27 @@ def compiled(work: Work, size: int, pieces: int) -> dict[str, Figures]:
         mesh=work.model.mesh,
         dtype=work.dtype,
     )
-    largest = room_for(work.max_tokens - 1)
+    largest = cache_bucket(work.max_tokens - 1)
     keys, most = over(rows, jax.random.key(0).dtype), over(rows[:1], jnp.int32)
     given = held.sampled, _prompts(work.prompts, work.prompt_tokens, over), keys, most
-    found["prompts"], (live, _) = measure(sampler.begin, *given, slots=max(largest // 2, 1))
-    found["larger cache"], live = measure(sampler.resize, live, jnp.int32(0), slots=largest)
-    found["a token"], _ = measure(sampler.advance, held.sampled, live=live, most=jnp.int32(1))
+    found["prompts"], (live, _) = measure(sampler.prefill_and_sample, *given, slots=max(largest // 2, 1))
+    found["larger cache"], live = measure(sampler.resize_cache, live, jnp.int32(0), slots=largest)
+    found["a token"], _ = measure(sampler.decode_chunk, held.sampled, live=live, most=jnp.int32(1))
 
-    update = Updater(model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.memory, frozen=held.frozen)
+    update = MicrobatchedUpdate(
+        model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.memory, frozen=held.frozen
+    )
     part, params = _part(size, work, over), held.state.params
-    _, statistics = jax.eval_shape(update.nothing, params, part, held.frozen)
+    _, statistics = jax.eval_shape(update.init_grads, params, part, held.frozen)
     everywhere = NamedSharding(work.mesh, PartitionSpec())
     sums = params, jax.tree.map(lambda x: _shape(x.shape, x.dtype, everywhere), statistics)
-    found["gradient"], sums = measure(update.add, params, sums, part, held.frozen, pieces=pieces)
-    found["optimiser"], _ = measure(update.finish, held.state, sums)
+    found["gradient"], sums = measure(update.accumulate, params, sums, part, held.frozen, pieces=pieces)
+    found["optimiser"], _ = measure(update.apply, held.state, sums)
     return found
 
 
-def _part(size: int, work: Work, over: Any) -> Batch:
-    rows = size, work.groups, work.max_tokens
+def _part(size: int, work: StepSpec, over: Any) -> Batch:
+    rows = size, work.group_size, work.max_tokens
     ids, mask, reals = (over(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
     rollouts = Rollouts(_prompts(size, work.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
     return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals)

@@ -8,14 +8,14 @@ from math import ceil, inf, prod
 import jax
 import jax.numpy as jnp
 
-from jaxreason.distributed.mesh import AXES, make_mesh
-from jaxreason.models.cost import reading_flops, training_flops, writing_flops
-from jaxreason.models.partition import uncut
+from jaxreason.distributed.mesh import MESH_AXES, make_mesh
+from jaxreason.models.cost import decode_flops, prefill_flops, training_flops
+from jaxreason.models.partition import indivisible_dim
 from jaxreason.models.transformer import param_shapes
 from jaxreason.plan.figures import DoesNotFit, Figures
-from jaxreason.plan.programs import Held, Work, per_device, programs
+from jaxreason.plan.programs import DeviceState, StepSpec, per_device, programs
 from jaxreason.plan.slices import Slice, find_slice, larger
-from jaxreason.sampling.continuous_batching import room_for
+from jaxreason.sampling.continuous_batching import cache_bucket
 
 ROOM = 0.85
 """Of a chip's memory that parameters, moments, gradients and caches may take, so that a mesh is worth compiling for."""
@@ -23,7 +23,7 @@ ROOM = 0.85
 
 @dataclass(frozen=True)
 class Plan:
-    work: Work
+    work: StepSpec
     on: Slice
     memory: dict[str, tuple[float, float]]
     """Bytes of a device, by kind, while sampling and while updating."""
@@ -51,7 +51,11 @@ class Plan:
         if chip is None:
             return {}
         arithmetic, traffic = figures.flops / chip.flops, figures.traffic / chip.bandwidth
-        return {"arithmetic": arithmetic, "memory": traffic, "links": sum(figures.sent.values()) / chip.links}
+        return {
+            "arithmetic": arithmetic,
+            "memory": traffic,
+            "links": sum(figures.collective_bytes.values()) / chip.ici_bandwidth,
+        }
 
     @property
     def times(self) -> tuple[float, float]:
@@ -64,15 +68,15 @@ class Plan:
         """Arithmetic of the model in a step, none of it done twice."""
         work = self.work
         read, written = work.prompt_tokens, work.max_tokens
-        sampling = reading_flops(work.cfg, read) + work.groups * writing_flops(work.cfg, read, written)
-        of_prompt = 3 * reading_flops(work.cfg, read)
-        of_completions = work.groups * training_flops(work.cfg, written, read + written / 2)
+        sampling = prefill_flops(work.cfg, read) + work.group_size * decode_flops(work.cfg, read, written)
+        of_prompt = 3 * prefill_flops(work.cfg, read)
+        of_completions = work.group_size * training_flops(work.cfg, written, read + written / 2)
         return work.prompts * (sampling + of_prompt + of_completions)
 
 
-def plan(work: Work, on: Slice, *, reference: bool = False, whole: bool = False) -> Plan:
+def plan(work: StepSpec, on: Slice, *, reference: bool = False, whole: bool = False) -> Plan:
     """Asks the compiler. `reference`: another copy of the initial parameters is kept, for a KL."""
-    held, found, memory = Held(work), programs(work, whole), known(work, reference)
+    held, found, memory = DeviceState(work), programs(work, whole), known(work, reference)
     trained, moments, sampled = map(per_device, (held.state.params, held.state.opt_state, held.sampled))
     frozen = per_device(held.frozen) if work.lora_rank else 0.0
     caches = found["a token"].arguments - sampled
@@ -84,9 +88,9 @@ def plan(work: Work, on: Slice, *, reference: bool = False, whole: bool = False)
     return Plan(work, on, memory | rest, found, reference)
 
 
-def known(work: Work, reference: bool) -> dict[str, tuple[float, float]]:
+def known(work: StepSpec, reference: bool) -> dict[str, tuple[float, float]]:
     """Bytes of a device that are known without compiling, by kind, while sampling and while updating."""
-    held = Held(work)
+    held = DeviceState(work)
     trained, moments, sampled = map(per_device, (held.state.params, held.state.opt_state, held.sampled))
     frozen = per_device(held.frozen) if work.lora_rank else 0.0
     kept = trained if reference and not work.lora_rank else 0.0
@@ -99,24 +103,24 @@ def known(work: Work, reference: bool) -> dict[str, tuple[float, float]]:
     }
 
 
-def parameters(work: Work) -> int:
+def parameters(work: StepSpec) -> int:
     return sum(map(prod, param_shapes(work.cfg).values()))
 
 
-def least(work: Work, reference: bool) -> float:
+def memory_lower_bound(work: StepSpec, reference: bool) -> float:
     """Bytes of a device that are known without compiling, with those of the caches."""
     cfg = work.cfg
-    tokens = work.prompts * (work.prompt_tokens + work.groups * room_for(work.max_tokens - 1)) / work.mesh.size
-    caches = 2 * cfg.layers * cfg.kv_heads * cfg.head_width * jnp.dtype(work.dtype).itemsize * tokens
+    tokens = work.prompts * (work.prompt_tokens + work.group_size * cache_bucket(work.max_tokens - 1)) / work.mesh.size
+    caches = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * jnp.dtype(work.dtype).itemsize * tokens
     sampling, updating = map(sum, zip(*known(work, reference).values(), strict=True))
     return max(sampling + caches, updating)
 
 
-def foretold(found: Plan, work: Work) -> float:
+def extrapolate_memory(found: Plan, work: StepSpec) -> float:
     """Bytes of a device for other settings than those planned, about: what is known of them, the rest in proportion to
     the tokens that a device has at a time."""
 
-    def tokens(work: Work) -> tuple[float, float]:
+    def tokens(work: StepSpec) -> tuple[float, float]:
         size, pieces = work.part
         return work.prompts / work.mesh.size, size / pieces / work.mesh.size
 
@@ -126,20 +130,20 @@ def foretold(found: Plan, work: Work) -> float:
     return max(sampling + rest[0] * grown[0], updating + rest[1] * grown[1])
 
 
-def meshes(work: Work, devices: tuple[jax.Device, ...]) -> Iterator[Work]:
+def meshes(work: StepSpec, devices: tuple[jax.Device, ...]) -> Iterator[StepSpec]:
     """The same work on each mesh that divides it, the least cut over `tensor` first."""
     for tensor in range(1, len(devices) + 1):
         sizes = (1, len(devices) // tensor, tensor)
-        if len(devices) % tensor == 0 and not uncut(work.cfg, sizes) and work.prompts % sizes[1] == 0:
+        if len(devices) % tensor == 0 and not indivisible_dim(work.cfg, sizes) and work.prompts % sizes[1] == 0:
             yield replace(work, mesh=make_mesh(sizes, devices))
 
 
-def roomiest(work: Work, on: Slice, reference: bool) -> Work | None:
+def best_mesh(work: StepSpec, on: Slice, reference: bool) -> StepSpec | None:
     """On the mesh with the least `tensor` on which what is known beforehand leaves room, else on the one that leaves
     most; None where no mesh divides the work."""
     found, smallest = None, inf
     for each in meshes(work, on.devices):
-        needed = least(each, reference)
+        needed = memory_lower_bound(each, reference)
         if needed < ROOM * on.memory:
             return each
         if needed < smallest:
@@ -147,7 +151,7 @@ def roomiest(work: Work, on: Slice, reference: bool) -> Work | None:
     return found
 
 
-def easier(work: Work, on: Slice) -> Iterator[tuple[Work, Slice]]:
+def smaller_specs(work: StepSpec, on: Slice) -> Iterator[tuple[StepSpec, Slice]]:
     """Other settings, the smallest change first: activations in smaller parts, more of `tensor`, fewer prompts, larger
     slices."""
     small = [replace(work, remat=True, memory=work.memory / 4**n) for n in range(1, 4)]
@@ -161,17 +165,17 @@ def easier(work: Work, on: Slice) -> Iterator[tuple[Work, Slice]]:
         yield from ((each, other) for each in meshes(work, other.devices))
 
 
-def cut(work: Work) -> int:
+def cut(work: StepSpec) -> int:
     return work.mesh.shape["tensor"]
 
 
 def nearest(found: Plan, *, elsewhere: bool = True, tries: int = 3) -> Plan | None:
-    """The first of `easier` that the compiler fits, of so many that seem to; if not `elsewhere`, all of the work on
+    """The first of `smaller_specs` that the compiler fits, of so many that seem to; if not `elsewhere`, all of the work on
     this slice."""
-    for work, on in easier(found.work, found.on):
+    for work, on in smaller_specs(found.work, found.on):
         if not elsewhere and (on is not found.on or work.prompts < found.work.prompts):
             return None
-        if foretold(found, work) < on.memory and tries:
+        if extrapolate_memory(found, work) < on.memory and tries:
             tries -= 1
             with suppress(DoesNotFit):
                 better = plan(work, on, reference=found.reference)
@@ -189,5 +193,5 @@ def flags(of: Plan, than: Plan) -> str:
     return text + " --remat" * (of.work.remat and not than.work.remat)
 
 
-def sizes(work: Work) -> str:
-    return ",".join(str(work.mesh.shape[axis]) for axis in AXES)
+def sizes(work: StepSpec) -> str:
+    return ",".join(str(work.mesh.shape[axis]) for axis in MESH_AXES)

@@ -23,7 +23,7 @@ class Chip:
     """Bytes a second from and to its memory."""
     memory: float
     """Bytes."""
-    links: float
+    ici_bandwidth: float
     """Bytes a second that it sends to its neighbours, all links together."""
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jaxreason.distributed.multihost import mine, summed
+from jaxreason.distributed.multihost import all_sum, owns_index
 from jaxreason.tasks.problem import Problem
 
 Reward = Callable[[str, Problem], float]
@@ -16,7 +16,7 @@ A reward with a method `of_group(completions, problem)` is asked for a whole gro
 """
 
 
-class Grading:
+class AsyncGrader:
     """Takes completions a group at a time, whenever they are there; `grades` has them all after the `with` block.
 
     Of several hosts each grades its share of the groups; all of them must ask for the grades."""
@@ -27,13 +27,13 @@ class Grading:
         self._pool = ThreadPoolExecutor()
 
     def add(self, places: Iterable[int], groups: Iterable[list[str]]) -> None:
-        """`groups` are completions of the problems at `places`."""
+        """`group_size` are completions of the problems at `places`."""
         for place, group in zip(places, groups, strict=True):
             self.completions[place] = group
-            for reward, pending in self._pending.items() if mine(place) else ():
+            for reward, pending in self._pending.items() if owns_index(place) else ():
                 pending[place] = self._pool.submit(_grade, reward, group, self.problems[place])
 
-    def __enter__(self) -> "Grading":
+    def __enter__(self) -> "AsyncGrader":
         return self
 
     def __exit__(self, error: type | None, *_) -> None:
@@ -44,7 +44,7 @@ class Grading:
         """[P G] in float32, by reward."""
         none = [0.0] * max(map(len, self.completions), default=0)
         return {
-            reward: summed(np.array([future.result() if future else none for future in pending], np.float32))
+            reward: all_sum(np.array([future.result() if future else none for future in pending], np.float32))
             for reward, pending in self._pending.items()
         }
 
@@ -60,6 +60,6 @@ def _grade(reward: Reward, group: list[str], problem: Problem) -> list[float]:
 
 def grade(completions: Sequence[list[str]], problems: Sequence[Problem], reward: Reward) -> np.ndarray:
     """Rewards [P G] in float32."""
-    with Grading(problems, [reward]) as grading:
+    with AsyncGrader(problems, [reward]) as grading:
         grading.add(range(len(problems)), completions)
     return grading.grades[reward]

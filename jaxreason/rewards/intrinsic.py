@@ -18,7 +18,7 @@ from jaxreason.rewards.votes import clusters, majority_vote
 from jaxreason.tasks.problem import Problem
 
 
-class Internal(NamedTuple):
+class IntrinsicReward(NamedTuple):
     """A reward of completions that their policy's own scores tell."""
 
     of_scores: Callable[[Scores, Bool[Array, "P G T"]], Float[Array, "P G"]]
@@ -44,9 +44,9 @@ def trajectory_entropy(scores: Scores, mask: Bool[Array, "P G T"]) -> Float[Arra
     return jnp.sum(jnp.where(mask, scores.logps, 0.0), axis=-1)
 
 
-SELF_CERTAINTY = Internal(self_certainty)
-TOKEN_ENTROPY = Internal(token_entropy)
-TRAJECTORY_ENTROPY = Internal(trajectory_entropy)
+SELF_CERTAINTY = IntrinsicReward(self_certainty)
+TOKEN_ENTROPY = IntrinsicReward(token_entropy)
+TRAJECTORY_ENTROPY = IntrinsicReward(trajectory_entropy)
 
 
 class _OfGroup(ABC):
@@ -59,7 +59,7 @@ class _OfGroup(ABC):
         return self.of_group([completion], problem)[0]
 
 
-class Majority(_OfGroup):
+class MajorityReward(_OfGroup):
     """1 for the answer most of the group gave, 0 for others: TTRL (arXiv 2504.16084), which votes with 64 and learns
     from 32 of them; here the same ones do both."""
 
@@ -72,7 +72,7 @@ class Majority(_OfGroup):
         return [float(place in same) for place in range(len(completions))]
 
 
-class ClusterShare(_OfGroup):
+class ClusterReward(_OfGroup):
     """The share of the group that gave the same answer, while they do not all differ: EMPO (arXiv 2504.05812).
 
     A group whose answers' entropy is that of a uniform guess (log G) earns nothing.
@@ -92,7 +92,7 @@ class ClusterShare(_OfGroup):
 
 def stated(completions: Sequence[str], problem: Problem) -> list[str | None]:
     """The final answers, the last number where none is marked."""
-    return [numbers.stated_answer(text, problem, lenient=True) for text in completions]
+    return [numbers.extract_answer(text, problem, lenient=True) for text in completions]
 
 
 def agreement(rewards: Sequence[Sequence[float]], truth: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxreason.models.config import ModelConfig
-from jaxreason.models.reward_head import rewards_of
+from jaxreason.models.reward_head import score_rewards
 from jaxreason.models.transformer import Transformer
 from jaxreason.sampling.rollout import bucket, pad_prompts
 from jaxreason.tasks.problem import Problem
@@ -23,7 +23,7 @@ class LearnedReward:
         self, config: ModelConfig, params: Params, tokenizer: Tokenizer, encode: Callable[[Problem], list[int]]
     ):
         self.params, self.tokenizer, self.encode = params, tokenizer, encode
-        self.rewards_of = jax.jit(partial(rewards_of, model=Transformer(config)))
+        self.score_rewards = jax.jit(partial(score_rewards, model=Transformer(config)))
 
     def __call__(self, completion: str, problem: Problem) -> float:
         return self.of_group([completion], problem)[0]
@@ -33,5 +33,5 @@ class LearnedReward:
         mask = np.arange(bucket(max(map(len, ids)))) < np.array([[len(row)] for row in ids])
         tokens = np.zeros(mask.shape, np.int32)
         tokens[mask] = [token for row in ids for token in row]
-        rewards = self.rewards_of(self.params, pad_prompts([self.encode(problem)]), tokens[None], mask[None])
+        rewards = self.score_rewards(self.params, pad_prompts([self.encode(problem)]), tokens[None], mask[None])
         return np.asarray(rewards)[0].tolist()

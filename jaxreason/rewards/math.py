@@ -39,7 +39,7 @@ class MathGrader:
     def __call__(self, completion: str, problem: Problem) -> float:
         if numbers.lenient(completion, problem):
             return 1.0
-        answer, gold = numbers.stated_answer(completion, problem, lenient=True), problem.answer
+        answer, gold = numbers.extract_answer(completion, problem, lenient=True), problem.answer
         if answer is None or problem.verify or gold in numbers.VERDICTS or _BASE.search(answer + gold):
             return 0.0
         if numbers.parse_number(answer) is not None and numbers.parse_number(gold) is not None:

@@ -21,13 +21,13 @@ LOOKBACK = 100  # characters before the last digit of a text in which its last n
 
 def strict(completion: str, problem: Problem) -> float:
     """1.0 if the answer, stated as instructed (`####` or a box), is right, else 0.0."""
-    answer = stated_answer(completion, problem, lenient=False)
+    answer = extract_answer(completion, problem, lenient=False)
     return float(answer is not None and right(answer, problem))
 
 
 def lenient(completion: str, problem: Problem) -> float:
     """Never less than `strict`: a completion that marks no answer is graded by its last number, or verdict."""
-    answer = stated_answer(completion, problem, lenient=True)
+    answer = extract_answer(completion, problem, lenient=True)
     return float(answer is not None and right(answer, problem)) or strict(completion, problem)
 
 
@@ -36,7 +36,7 @@ def right(answer: str, problem: Problem) -> bool:
     return problem.verify(answer) if problem.verify else equal(answer, problem.answer)
 
 
-def stated_answer(completion: str, problem: Problem, *, lenient: bool) -> str | None:
+def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str | None:
     """What `completion` answers to `problem`: a verdict to a question for one, else `final_answer`."""
     if problem.verify:
         return _rest(completion, lenient=lenient)

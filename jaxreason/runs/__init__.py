@@ -1,16 +1,16 @@
 """The edge of the library: command line, run folder."""
 
-from jaxreason.runs.cli import check_limits, choose, filled, main, parse, presets
+from jaxreason.runs.cli import check_limits, choose, main, parse, presets, with_defaults
 from jaxreason.runs.conclude import conclude
 from jaxreason.runs.display import evaluate_sets, show_progress
 from jaxreason.runs.folder import RunFolder, read_rows, write_csv, write_json, write_text
 from jaxreason.runs.notebook import kept, runtime
-from jaxreason.runs.study import REAL, SMOKE, Study, Tuning
+from jaxreason.runs.study import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning
 from jaxreason.runs.train import train
 
 __all__ = [
-    "REAL",
-    "SMOKE",
+    "PRETRAINED_DEFAULTS",
+    "SMOKE_DEFAULTS",
     "RunFolder",
     "Study",
     "Tuning",
@@ -18,7 +18,6 @@ __all__ = [
     "choose",
     "conclude",
     "evaluate_sets",
-    "filled",
     "kept",
     "main",
     "parse",
@@ -27,6 +26,7 @@ __all__ = [
     "runtime",
     "show_progress",
     "train",
+    "with_defaults",
     "write_csv",
     "write_json",
     "write_text",

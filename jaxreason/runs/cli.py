@@ -14,9 +14,9 @@ import jax
 import simple_parsing
 
 from jaxreason.cache import cache_folder
-from jaxreason.distributed.multihost import check_same, join_hosts, lost, part
+from jaxreason.distributed.multihost import abort, check_same_settings, initialize_hosts, shutdown
 from jaxreason.errors import InputError, Stopped
-from jaxreason.weights import SHIPPED
+from jaxreason.weights import BUNDLED
 
 Config = TypeVar("Config")
 Option = TypeVar("Option")
@@ -63,12 +63,12 @@ def presets(*, real: Mapping[str, Any] = NONE, smoke: Mapping[str, Any] = NONE) 
     """Other defaults: `real` for a `model` that does not ship with the package, `smoke` where that flag is set."""
 
     def chosen(config: Any) -> dict[str, Any]:
-        return {**(real if real and config.model not in SHIPPED else NONE), **(smoke if config.smoke else NONE)}
+        return {**(real if real and config.model not in BUNDLED else NONE), **(smoke if config.smoke else NONE)}
 
     return chosen
 
 
-def filled(config: type[Config], presets: Presets, **given: Any) -> Config:
+def with_defaults(config: type[Config], presets: Presets, **given: Any) -> Config:
     """`config(**given)` with the defaults that `presets` has for the rest, as on the command line."""
     return config(**{**presets(config(**given)), **given})
 
@@ -102,19 +102,19 @@ def main(
     try:
         asked = parse(config, description, presets=presets)
         remember_compiled()
-        join_hosts(getattr(asked, "hosts", ""))
-        check_same({name: value for name, value in vars(asked).items() if name != "hosts"})
+        initialize_hosts(getattr(asked, "hosts", ""))
+        check_same_settings({name: value for name, value in vars(asked).items() if name != "hosts"})
         run(asked)
-        part()
+        shutdown()
     except InputError as error:
         _leave(2, f"error: {error}")
     except Stopped as stopped:
-        part()
+        shutdown()
         _leave(stopped.status, str(stopped))
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        lost(f"another process is gone ({' '.join(str(error).split())[:200]})")
+        abort(f"another process is gone ({' '.join(str(error).split())[:200]})")
     except OSError as error:
         _leave(1, f"error: {error.strerror or error}: {error.filename or ''}; free or fix it and run the same command")
     except KeyboardInterrupt:
@@ -123,12 +123,12 @@ def main(
     sys.exit(0)
 
 
-def _interrupt_again(lost: Any) -> None:
+def _interrupt_again(abort: Any) -> None:
     """Ctrl-C within a callback of the garbage collector (JAX has one) would be printed and forgotten."""
-    if issubclass(lost.exc_type, KeyboardInterrupt):
+    if issubclass(abort.exc_type, KeyboardInterrupt):
         Timer(0.1, interrupt_main).start()  # now, it would land in here
     else:
-        sys.__unraisablehook__(lost)
+        sys.__unraisablehook__(abort)
 
 
 def remember_compiled() -> None:

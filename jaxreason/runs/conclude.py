@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxreason.distributed.multihost import writes
+from jaxreason.distributed.multihost import is_main_process
 from jaxreason.evaluation.report import before_after, plot_training, side_by_side
 from jaxreason.runs.folder import RunFolder, write_json
 
@@ -31,7 +31,7 @@ def conclude(
         "wall_seconds": seconds,
         "tokens": sum(row["tokens"] for row in history),
     }
-    if writes():
+    if is_main_process():
         plot_training(history, folder.path / "training.png", title=title)
         write_json(folder.path / "after.json", after)
         write_json(folder.path / "summary.json", summary)

@@ -29,7 +29,7 @@ def evaluate_sets(
 
 OF_REWARDS = (
     "reward {reward_mean:.3f}  strict {strict_share:.3f}  lenient {lenient_share:.3f}  "
-    "constant groups {constant_groups_share:.2f}  length {length_mean:5.1f}  entropy {entropy:.2f}  "
+    "constant groups {frac_reward_zero_std:.2f}  length {length_mean:5.1f}  entropy {entropy:.2f}  "
     "grad {grad_norm:.2f}  {tokens_per_second:.0f} tokens/s  sampling {seconds_sampling:.1f} s  "
     "update {seconds_update:.1f} s"
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from jaxreason.distributed.multihost import once, writes
+from jaxreason.distributed.multihost import broadcast_from_main, is_main_process
 from jaxreason.errors import InputError
 
 EXTENDABLE = {"steps", "token_budget", "data", "out", "export", "mesh", "hosts", "profile"}
@@ -74,7 +74,7 @@ class RunFolder:
         """Opens `path` for `config`; refused are a folder made with another config (but see `EXTENDABLE`) and one that
         holds something else. Of several hosts one writes, and tells the others what it reads."""
         self.path, self.config = path, config
-        once(self._open)
+        broadcast_from_main(self._open)
         self._events: SummaryWriter | None = None
 
     def _open(self) -> None:
@@ -97,7 +97,7 @@ class RunFolder:
     def resume(self, step: int) -> None:
         """Drops what was logged after `step`, the step of the checkpoint that training goes on from; refuses to have
         trained for longer than the config asks."""
-        once(lambda: self._resume(step))
+        broadcast_from_main(lambda: self._resume(step))
 
     def _resume(self, step: int) -> None:
         if step > self.config.get("steps", step):
@@ -120,7 +120,7 @@ class RunFolder:
                 self._events.add_scalar(name, value, metrics["step"])
 
     def append(self, name: str, rows: Sequence[dict]) -> None:
-        if not writes():
+        if not is_main_process():
             return
         try:
             with open(self.path / name, "a", encoding="utf-8") as file:
@@ -129,15 +129,15 @@ class RunFolder:
             raise _unwritable(self.path / name, error) from error
 
     def metrics(self) -> list[dict[str, float | int]]:
-        return once(lambda: read_rows(self.path / "metrics.jsonl"))
+        return broadcast_from_main(lambda: read_rows(self.path / "metrics.jsonl"))
 
-    def remember(self, name: str, compute: Callable[[], Any]) -> Any:
+    def load_or_compute(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value in file `name`, computed and written once."""
         file = self.path / name
-        if not once(file.exists):
+        if not broadcast_from_main(file.exists):
             value = compute()
-            once(lambda: write_json(file, value))
-        return once(lambda: _read_json(file))
+            broadcast_from_main(lambda: write_json(file, value))
+        return broadcast_from_main(lambda: _read_json(file))
 
     def close(self) -> None:
         if self._events is not None:

@@ -29,13 +29,13 @@ LEAST_EXPECTED = 20
 """Unless so few rewarded completions were to be expected that it may be chance."""
 
 
-class Notice:
+class SignalHandler:
     """`given` is True from SIGTERM on, with which clusters announce that they will take the machine away."""
 
     def __init__(self):
         self.given = False
 
-    def __enter__(self) -> "Notice":
+    def __enter__(self) -> "SignalHandler":
         if current_thread() is main_thread():
             self._before = signal.signal(signal.SIGTERM, self._take)
         return self
@@ -49,13 +49,13 @@ class Notice:
 
 
 class Watchdog:
-    """Ends the process, with the places where its threads stand, when `fed` is not called for too long."""
+    """Ends the process, with the places where its threads stand, when `heartbeat` is not called for too long."""
 
     def __init__(self, what: str, seconds: float = STALL_SECONDS):
         self.what, self.seconds, self.longest = what, seconds, 0.0
         self._last, self._over = time.monotonic(), Event()
 
-    def fed(self) -> None:
+    def heartbeat(self) -> None:
         now = time.monotonic()
         self.longest, self._last = max(self.longest, now - self._last), now
 
@@ -76,7 +76,7 @@ class Watchdog:
         self._over.set()
 
 
-class Health:
+class DivergenceMonitor:
     """`health(metrics)` says in words what is wrong with a run, or nothing; `falling` is True while its reward is far
     below what it was, when it is not to be saved. (Updates that are skipped leave good parameters.)"""
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from jaxreason.distributed.multihost import any_host
+from jaxreason.distributed.multihost import any_process
 from jaxreason.errors import Stopped
 from jaxreason.runs.display import show_progress
 from jaxreason.runs.folder import RunFolder
-from jaxreason.runs.monitoring import Health, Notice, Watchdog, traced
+from jaxreason.runs.monitoring import DivergenceMonitor, SignalHandler, Watchdog, traced
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import TrainState
 
@@ -33,27 +33,27 @@ def train(
 ) -> TrainState:
     """From the folder's last checkpoint, else from `initial`, to step `steps`; `initial` may be donated.
 
-    With a `token_budget` it ends sooner, after the step in which the sum of `tokens_read` reaches it. SIGTERM on any
-    host saves and ends it, and so does what `Health` finds wrong, without saving; both raise `Stopped`. `profile` are
+    With a `token_budget` it ends sooner, after the step in which the sum of `train_tokens` reaches it. SIGTERM on any
+    host saves and ends it, and so does what `DivergenceMonitor` finds wrong, without saving; both raise `Stopped`. `profile` are
     steps to trace (`traced`).
     """
-    checkpoints, notice = Checkpoints(folder.path / "checkpoints"), Notice()
+    checkpoints, notice = Checkpoints(folder.path / "checkpoints"), SignalHandler()
     with checkpoints, notice, Watchdog(title) as watchdog:
         state = checkpoints.restore_or(initial)
         folder.resume(int(state.step))
-        read = sum(row["tokens_read"] for row in folder.metrics()) if token_budget else 0
+        read = sum(row["train_tokens"] for row in folder.metrics()) if token_budget else 0
         todo = advance(state) if not token_budget or read < token_budget else ()
         how = {"done": int(state.step), "total": steps, "title": title, "every": save_every}
-        todo, health = traced(todo, profile, int(state.step), folder.path / "profile"), Health()
+        todo, health = traced(todo, profile, int(state.step), folder.path / "profile"), DivergenceMonitor()
         for state, metrics, *samples in show_progress(todo, console, **how):
             metrics = {"step": int(state.step), **{name: _plain(value) for name, value in metrics.items()}}
             folder.log(metrics, *samples)
-            watchdog.fed()
+            watchdog.heartbeat()
             if wrong := health(metrics):
                 raise Stopped(f"step {metrics['step']}: {wrong}; {_kept(checkpoints)}", status=1)
-            read += metrics["tokens_read"] if token_budget else 0
+            read += metrics["train_tokens"] if token_budget else 0
             last = metrics["step"] == steps or bool(token_budget and read >= token_budget)
-            told = any_host(notice.given)
+            told = any_process(notice.given)
             due = metrics["step"] % save_every == 0 and not health.falling
             if due or last or told or SCORE in metrics:
                 checkpoints.save(state, score=metrics.get(SCORE))

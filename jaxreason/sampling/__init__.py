@@ -1,33 +1,41 @@
 """Rollouts: decoders, draws, the compiled sampler and its host side."""
 
 from jaxreason.sampling.continuous_batching import Sampler
-from jaxreason.sampling.decoder import Decoder, State, TransformerDecoder, fresh
+from jaxreason.sampling.decoder import Decoder, DecodeState, TransformerDecoder, init_decode_state
 from jaxreason.sampling.draw import GREEDY, Sampling, draw
-from jaxreason.sampling.generate import generate, row_keys
-from jaxreason.sampling.logit_arithmetic import Guidance, Guided, GuidedDecoder, Translation, guidance
-from jaxreason.sampling.rollout import Policy, check_prompts, pad_guided, pad_prompts, sample_all, sampler, texts
+from jaxreason.sampling.generate import completion_keys, generate
+from jaxreason.sampling.logit_arithmetic import GuidanceTrace, GuidedDecoder, GuidedParams, Translation, trace_guidance
+from jaxreason.sampling.rollout import (
+    ProblemSampler,
+    check_prompts,
+    decode_completions,
+    pad_guided,
+    pad_prompts,
+    sample_all,
+    transformer_sampler,
+)
 
 __all__ = [
     "GREEDY",
+    "DecodeState",
     "Decoder",
-    "Guidance",
-    "Guided",
+    "GuidanceTrace",
     "GuidedDecoder",
-    "Policy",
+    "GuidedParams",
+    "ProblemSampler",
     "Sampler",
     "Sampling",
-    "State",
     "TransformerDecoder",
     "Translation",
     "check_prompts",
+    "completion_keys",
+    "decode_completions",
     "draw",
-    "fresh",
     "generate",
-    "guidance",
+    "init_decode_state",
     "pad_guided",
     "pad_prompts",
-    "row_keys",
     "sample_all",
-    "sampler",
-    "texts",
+    "trace_guidance",
+    "transformer_sampler",
 ]

@@ -16,11 +16,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Key
 
-from jaxreason.distributed.mesh import ROWS, fetched, for_sampling, on_rows, rows_over, spread
+from jaxreason.distributed.mesh import (
+    BATCH_AXES,
+    constrain,
+    gather_to_host,
+    num_batch_shards,
+    sampling_params,
+    shard_batch,
+)
 from jaxreason.models.attention import KV
-from jaxreason.sampling.decoder import Decoder, join, resize, take
+from jaxreason.sampling.decoder import Decoder, gather_rows, insert_rows, resize_cache
 from jaxreason.sampling.draw import Sampling
-from jaxreason.sampling.generate import Drawn, Limits, Live, advance, begin
+from jaxreason.sampling.generate import SampledTokens, SamplerState, StopCriteria, decode_chunk, prefill_and_sample
 from jaxreason.types import AnyPrompts, Params, Rollouts
 
 STEPS = 64
@@ -49,18 +56,18 @@ class Sampler:
         mesh: Mesh | None = None,
         dtype: Any = jnp.float32,
     ):
-        self.rows, self.limits, self.mesh, self.dtype = rows, Limits(max_tokens, stop_ids), mesh, dtype
+        self.rows, self.limits, self.mesh, self.dtype = rows, StopCriteria(max_tokens, stop_ids), mesh, dtype
         how = {"decoder": decoder, "sampling": sampling, "limits": self.limits}
 
         def laid_out(function: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *args, **named: _keep(function(*args, **named), mesh)
 
-        self.begin = jax.jit(laid_out(partial(begin, **how)), static_argnames="slots")
-        self.join = jax.jit(laid_out(partial(_join, **how)), donate_argnames="live")
+        self.prefill_and_sample = jax.jit(laid_out(partial(prefill_and_sample, **how)), static_argnames="slots")
+        self.insert_rows = jax.jit(laid_out(partial(_insert_rows, **how)), donate_argnames="live")
         steps = min(STEPS, max(1, max_tokens - 1))
-        self.advance = jax.jit(laid_out(partial(advance, steps=steps, **how)), donate_argnames="live")
-        self.take = jax.jit(laid_out(_take))
-        self.resize = jax.jit(laid_out(_resize), static_argnames="slots")
+        self.decode_chunk = jax.jit(laid_out(partial(decode_chunk, steps=steps, **how)), donate_argnames="live")
+        self.gather_rows = jax.jit(laid_out(_gather_rows))
+        self.resize_cache = jax.jit(laid_out(_resize_cache), static_argnames="slots")
 
     def __call__(
         self,
@@ -71,7 +78,7 @@ class Sampler:
         most: Int[np.ndarray, "P"] | None = None,
     ) -> Rollouts:
         """`most` are tokens at which each prompt's completions are cut, where that is sooner than `max_tokens`."""
-        book = _Book(*keys.shape, self.limits)
+        book = SlotTable(*keys.shape, self.limits)
         for _ in self._run(params, prompts, keys, book, most):
             pass
         return book.rollouts(prompts, np.arange(len(keys)))
@@ -80,7 +87,7 @@ class Sampler:
         self, params: Params, prompts: AnyPrompts, *, keys: Key[Array, "P G"]
     ) -> Iterator[tuple[np.ndarray, Rollouts]]:
         """The same in parts: some places in `prompts` and their rollouts, as soon as all of these have ended."""
-        book = _Book(*keys.shape, self.limits)
+        book = SlotTable(*keys.shape, self.limits)
         for done in self._run(params, prompts, keys, book):
             if done.size:
                 yield done, book.rollouts(_some(prompts, done), done)
@@ -90,13 +97,13 @@ class Sampler:
         params: Params,
         prompts: AnyPrompts,
         keys: Key[Array, "P G"],
-        book: "_Book",
+        book: "SlotTable",
         most: Int[np.ndarray, "P"] | None = None,
     ) -> Iterator[np.ndarray]:
-        (count, groups), over = keys.shape, rows_over(self.mesh)
-        params = for_sampling(params, self.mesh, self.dtype)
+        (count, group_size), over = keys.shape, num_batch_shards(self.mesh)
+        params = sampling_params(params, self.mesh, self.dtype)
         most = np.full(count, self.limits.max_tokens, np.int32) if most is None else np.asarray(most)
-        places = _whole(min(count, max(1, self.rows // groups)), over)
+        places = _whole(min(count, max(1, self.rows // group_size)), over)
         batch = _whole(max(1, places // SHRINK), over)
 
         def next_of(waiting: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, tuple, np.ndarray]:
@@ -105,41 +112,41 @@ class Sampler:
             real = np.arange(size) < chosen.size
             chosen = np.pad(chosen, (0, size - chosen.size), mode="edge")  # one shape: what is not real ends at once
             given = _some(prompts, chosen), keys[chosen], np.where(real, most[chosen], 0).astype(np.int32)
-            return chosen, real, on_rows(given, self.mesh), rest
+            return chosen, real, shard_batch(given, self.mesh), rest
 
-        slots = room_for(1)
+        slots = cache_bucket(1)
         chosen, real, given, waiting = next_of(np.arange(count), places)
-        live, first = self.begin(params, *given, slots=slots)
-        book.seat_all(chosen, real)
+        live, first = self.prefill_and_sample(params, *given, slots=slots)
+        book.assign_all(chosen, real)
         yield book.write(first, live.alive)
         while waiting.size or book.alive.any():
             while waiting.size and (free := np.flatnonzero(~book.alive.any(axis=1))).size >= batch:
                 chosen, real, given, waiting = next_of(waiting, batch)
-                live, first = self.join(params, *given, live=live, places=free[:batch])
-                book.seat(free[:batch], chosen, real, int(live.state.slot))
+                live, first = self.insert_rows(params, *given, live=live, places=free[:batch])
+                book.assign_slots(free[:batch], chosen, real, int(live.state.slot))
                 yield book.write(first, live.alive, free[:batch])
             if not book.alive.any():
                 continue
             while not waiting.size and book.alive.sum() <= _leave(book.alive.size, over):
-                live = self.take(live, *book.shrink(over))
+                live = self.gather_rows(live, *book.shrink(over))
             slot = int(live.state.slot)
             if slot == slots:
                 oldest = int(book.begin[book.alive.any(axis=1)].min())
-                slots = room_for(slot - oldest + STEPS // 2)
-                live = self.resize(live, oldest, slots=slots)
+                slots = cache_bucket(slot - oldest + STEPS // 2)
+                live = self.resize_cache(live, oldest, slots=slots)
                 book.begin, slot = book.begin - oldest, slot - oldest
-            above = (len(book.alive) - batch, 0) if waiting.size else (0, _leave(book.alive.size, over))
-            live, drawn = self.advance(params, live=live, most=min(STEPS, slots - slot), above=above)
+            min_alive = (len(book.alive) - batch, 0) if waiting.size else (0, _leave(book.alive.size, over))
+            live, drawn = self.decode_chunk(params, live=live, most=min(STEPS, slots - slot), min_alive=min_alive)
             yield book.write(drawn, live.alive, since=slot)
 
 
-def join_parts(parts: Sequence[tuple[np.ndarray, Rollouts]]) -> Rollouts:
+def concat_in_order(parts: Sequence[tuple[np.ndarray, Rollouts]]) -> Rollouts:
     """All that `stream` gave, in the order of the prompts."""
     order = np.argsort(np.concatenate([done for done, _ in parts]))
     return jax.tree.map(lambda *xs: np.concatenate(xs)[order], *(part for _, part in parts))
 
 
-def room_for(needed: int) -> int:
+def cache_bucket(needed: int) -> int:
     """The smallest of STEPS, 2 STEPS, 4 STEPS, ... slots that holds `needed`."""
     slots = STEPS
     while slots < needed:
@@ -161,20 +168,20 @@ def _some(prompts: AnyPrompts, which: np.ndarray) -> AnyPrompts:
     return jax.tree.map(lambda x: x[which], prompts)
 
 
-class _Book:
+class SlotTable:
     """What the host knows: which completion sits where in the batch, and what has been drawn."""
 
-    def __init__(self, count: int, groups: int, limits: Limits):
-        shape = (count, groups, limits.max_tokens)
-        self.drawn = Drawn(np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape, np.float32))
-        self.stop_ids, self.left = limits.stop_ids, np.full(count, groups)
+    def __init__(self, count: int, group_size: int, limits: StopCriteria):
+        shape = (count, group_size, limits.max_tokens)
+        self.drawn = SampledTokens(np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape, np.float32))
+        self.stop_ids, self.left = limits.stop_ids, np.full(count, group_size)
 
-    def seat_all(self, prompts: np.ndarray, real: np.ndarray) -> None:
-        places, groups = len(prompts), self.drawn.tokens.shape[1]
-        self.prompt, self.member = prompts.copy(), np.tile(np.arange(groups), (places, 1))
-        self.begin, self.alive = np.zeros(places, int), np.repeat(real[:, None], groups, axis=1)
+    def assign_all(self, prompts: np.ndarray, real: np.ndarray) -> None:
+        places, group_size = len(prompts), self.drawn.tokens.shape[1]
+        self.prompt, self.member = prompts.copy(), np.tile(np.arange(group_size), (places, 1))
+        self.begin, self.alive = np.zeros(places, int), np.repeat(real[:, None], group_size, axis=1)
 
-    def seat(self, places: np.ndarray, prompts: np.ndarray, real: np.ndarray, slot: int) -> None:
+    def assign_slots(self, places: np.ndarray, prompts: np.ndarray, real: np.ndarray, slot: int) -> None:
         self.prompt[places], self.begin[places], self.alive[places] = prompts, slot, real[:, None]
 
     def shrink(self, over: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -183,14 +190,22 @@ class _Book:
         real = np.arange(size) < len(alive)
         prompts, members = np.pad(alive, ((0, size - len(alive)), (0, 0)), mode="edge").T
         self.member = self.member[prompts, members][:, None]
-        self.prompt, self.begin, self.alive = self.prompt[prompts], self.begin[prompts], real[:, None]
+        self.prompt, self.begin, self.alive = (
+            self.prompt[prompts],
+            self.begin[prompts],
+            real[:, None],
+        )
         return prompts, members[:, None], self.alive
 
     def write(
-        self, drawn: Drawn, alive: Bool[Array, "P G"], places: np.ndarray | None = None, since: int | None = None
+        self,
+        drawn: SampledTokens,
+        alive: Bool[Array, "P G"],
+        places: np.ndarray | None = None,
+        since: int | None = None,
     ) -> np.ndarray:
         """Keeps what was drawn at `places`, after slot `since` or as first tokens; returns the prompts now done."""
-        drawn, alive = fetched((drawn, alive))
+        drawn, alive = gather_to_host((drawn, alive))
         places = np.arange(len(self.prompt)) if places is None else places
         ended = self.alive[places] & ~alive[places]
         for row, place in enumerate(places):
@@ -211,22 +226,22 @@ class _Book:
         return Rollouts(prompts, tokens, mask, logps, truncated=~np.isin(last, self.stop_ids))
 
 
-# --- what moves on the device, beside `begin` and `advance` ---
+# --- what moves on the device, beside `prefill_and_sample` and `decode_chunk` ---
 
 
-def _join(
+def _insert_rows(
     params: Params,
     prompts: AnyPrompts,
     keys: Key[Array, "Q G"],
     most: Int[Array, "Q"],
     *,
-    live: Live,
+    live: SamplerState,
     places,
     **how,
-) -> tuple[Live, Drawn]:
-    new, first = begin(params, prompts, keys, most, slots=1, **how)
-    return Live(
-        join(live.state, new.state, places),
+) -> tuple[SamplerState, SampledTokens]:
+    new, first = prefill_and_sample(params, prompts, keys, most, slots=1, **how)
+    return SamplerState(
+        insert_rows(live.state, new.state, places),
         live.keys.at[places].set(keys),
         live.last.at[places].set(new.last),
         live.alive.at[places].set(new.alive),
@@ -239,13 +254,13 @@ def _keep(tree: Any, mesh: Mesh | None) -> Any:
     from caches, but an axis that is cut is none.)"""
     if mesh is None:
         return tree
-    rows = ROWS if rows_over(mesh) > 1 else None
+    rows = BATCH_AXES if num_batch_shards(mesh) > 1 else None
 
     def lies(x: Any) -> Any:
         if isinstance(x, KV):
             heads = "tensor" if mesh.shape["tensor"] > 1 else None
-            return KV(*(spread(y, mesh, *_axes(y.ndim, rows, heads)) for y in x))
-        return spread(x, mesh, rows) if x.ndim else spread(x, mesh)
+            return KV(*(constrain(y, mesh, *_axes(y.ndim, rows, heads)) for y in x))
+        return constrain(x, mesh, rows) if x.ndim else constrain(x, mesh)
 
     return jax.tree.map(lies, tree, is_leaf=lambda x: isinstance(x, KV))
 
@@ -259,10 +274,12 @@ def _axes(ndim: int, rows: tuple[str, ...] | None, heads: str | None) -> list[An
     return axes
 
 
-def _take(live: Live, prompts: Int[Array, "Q"], members: Int[Array, "Q H"], real: Bool[Array, "Q H"]) -> Live:
+def _gather_rows(
+    live: SamplerState, prompts: Int[Array, "Q"], members: Int[Array, "Q H"], real: Bool[Array, "Q H"]
+) -> SamplerState:
     keys, last, alive, most = (x[prompts[:, None], members] for x in live[1:])
-    return Live(take(live.state, prompts, members, live.alive.shape[1]), keys, last, alive & real, most)
+    return SamplerState(gather_rows(live.state, prompts, members, live.alive.shape[1]), keys, last, alive & real, most)
 
 
-def _resize(live: Live, first: Int[Array, ""], *, slots: int) -> Live:
-    return live._replace(state=resize(live.state, first, slots))
+def _resize_cache(live: SamplerState, first: Int[Array, ""], *, slots: int) -> SamplerState:
+    return live._replace(state=resize_cache(live.state, first, slots))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxreason.errors import InputError
-from jaxreason.sampling.decoder import Decoder, State
+from jaxreason.sampling.decoder import Decoder, DecodeState
 from jaxreason.sampling.draw import Sampling, draw
 from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts
 
@@ -41,7 +41,7 @@ def translation(ids: Sequence[int], unknown: int, vocabulary: int) -> Translatio
     return Translation(jnp.asarray(ids, jnp.int32), jnp.int32(unknown))
 
 
-class Guided(NamedTuple):
+class GuidedParams(NamedTuple):
     """The parameters of a `GuidedDecoder`."""
 
     target: Params
@@ -52,7 +52,7 @@ class Guided(NamedTuple):
 
 @dataclass(frozen=True)
 class GuidedDecoder:
-    """Three decoders as one. Takes `Guided` parameters, and `Prompts` or `GuidedPrompts`.
+    """Three decoders as one. Takes `GuidedParams` parameters, and `Prompts` or `GuidedPrompts`.
 
     Without a `Translation` the tokens that all three know are guided, those beyond keep the target's logits.
     """
@@ -64,26 +64,26 @@ class GuidedDecoder:
     warmup: int = 100
     """W: the target alone chooses tokens 0 to W - 1 of every completion."""
 
-    def prefill(self, params: Guided, prompts: AnyPrompts, groups: int, slots: int):
-        z, moved, state = self.read(params, prompts, groups, slots)
+    def prefill(self, params: GuidedParams, prompts: AnyPrompts, group_size: int, slots: int):
+        z, moved, state = self.prefill_parts(params, prompts, group_size, slots)
         return z + moved, state
 
-    def decode(self, params: Guided, tokens: Int[Array, "P G"], state: State):
-        z, moved, state = self.step(params, tokens, state)
+    def decode(self, params: GuidedParams, tokens: Int[Array, "P G"], state: DecodeState):
+        z, moved, state = self.decode_parts(params, tokens, state)
         return z + moved, state
 
-    def read(self, params: Guided, prompts: AnyPrompts, groups: int, slots: int):
+    def prefill_parts(self, params: GuidedParams, prompts: AnyPrompts, group_size: int, slots: int):
         """`prefill` before the sum: the target's logits, and what is added to them."""
         own = Prompts(prompts.tokens, prompts.mask)
         theirs = prompts.guides if isinstance(prompts, GuidedPrompts) else own
         decoders = self.target, self.guide, self.base
         parts = zip(decoders, params[:3], (own, theirs, theirs), strict=True)
-        logits, states = zip(*(of.prefill(weights, x, groups, slots) for of, weights, x in parts), strict=True)
+        logits, states = zip(*(of.prefill(weights, x, group_size, slots) for of, weights, x in parts), strict=True)
         return *self._moved(*logits, params.translation, jnp.zeros(len(logits[0]), jnp.int32)), _together(states)
 
-    def step(self, params: Guided, tokens: Int[Array, "P G"], state: State):
+    def decode_parts(self, params: GuidedParams, tokens: Int[Array, "P G"], state: DecodeState):
         """`decode` before the sum."""
-        theirs = translated(tokens, params.translation)
+        theirs = map_tokens(tokens, params.translation)
         decoders, states = (self.target, self.guide, self.base), _apart(state)
         parts = zip(decoders, params[:3], (tokens, theirs, theirs), states, strict=True)
         logits, states = zip(*(of.decode(weights, x, own) for of, weights, x, own in parts), strict=True)
@@ -99,19 +99,19 @@ class GuidedDecoder:
         count: Int[Array, "*#rows"],
     ) -> tuple[Float[Array, "*rows V"], Float[Array, "*rows V"]]:
         alpha = jnp.where(count < self.warmup, 0.0, self.alpha)
-        return z, alpha[..., None] * shift(guide, base, z.shape[-1], translation)
+        return z, alpha[..., None] * logit_delta(guide, base, z.shape[-1], translation)
 
 
-def _together(states: tuple[State, ...]) -> State:
+def _together(states: tuple[DecodeState, ...]) -> DecodeState:
     """One state of several models that write at the same slots."""
     return states[0]._replace(prompt=tuple(x.prompt for x in states), cache=tuple(x.cache for x in states))
 
 
-def _apart(state: State) -> list[State]:
+def _apart(state: DecodeState) -> list[DecodeState]:
     return [state._replace(prompt=x, cache=y) for x, y in zip(state.prompt, state.cache, strict=True)]
 
 
-class Guidance(NamedTuple):
+class GuidanceTrace(NamedTuple):
     """What the guides did, token by token."""
 
     norm: Float[Array, "P G T"]
@@ -120,36 +120,36 @@ class Guidance(NamedTuple):
     """What the target alone would have chosen in this place, by the same draw."""
 
 
-def guidance(
-    params: Guided,
+def trace_guidance(
+    params: GuidedParams,
     rollouts: Rollouts,
     *,
     keys: Key[Array, "P G"],
     decoder: GuidedDecoder,
     sampling: Sampling,
-) -> Guidance:
+) -> GuidanceTrace:
     """Follows rollouts that `decoder` sampled with `keys`; meaningless where they are masked."""
     P, G, T = rollouts.tokens.shape
 
-    def seen(z: Array, moved: Array, t: Int[Array, ""]) -> Guidance:
+    def seen(z: Array, moved: Array, t: Int[Array, ""]) -> GuidanceTrace:
         uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, t))))(keys)
         alone, _ = draw(jnp.broadcast_to(z, (P, G, z.shape[-1])), uniform, sampling)
         norm = jnp.linalg.norm(moved - moved.mean(axis=-1, keepdims=True), axis=-1)
-        return Guidance(jnp.broadcast_to(norm, (P, G)), alone)
+        return GuidanceTrace(jnp.broadcast_to(norm, (P, G)), alone)
 
-    def step(state: State, given: tuple[Array, Array]):
+    def step(state: DecodeState, given: tuple[Array, Array]):
         token, t = given
-        z, moved, state = decoder.step(params, token, state)
+        z, moved, state = decoder.decode_parts(params, token, state)
         return state, seen(z, moved, t)
 
-    z, moved, state = decoder.read(params, rollouts.prompts, G, T)
+    z, moved, state = decoder.prefill_parts(params, rollouts.prompts, G, T)
     first = seen(z[:, None], moved[:, None], jnp.int32(0))
     said = jnp.moveaxis(jnp.asarray(rollouts.tokens)[..., :-1], -1, 0)
     _, rest = jax.lax.scan(step, state, (said, jnp.arange(1, T)))
     return jax.tree.map(lambda x, xs: jnp.moveaxis(jnp.concatenate([x[None], xs]), 0, -1), first, rest)
 
 
-def shift(
+def logit_delta(
     guide: Float[Array, "*rows A"],
     base: Float[Array, "*rows B"],
     vocabulary: int,
@@ -165,7 +165,7 @@ def shift(
     return jnp.where((ids >= 0) & (ids < known), difference[..., jnp.clip(ids, 0, known - 1)], 0.0)
 
 
-def translated(tokens: Int[Array, "P G"], translation: Translation | None) -> Int[Array, "P G"]:
+def map_tokens(tokens: Int[Array, "P G"], translation: Translation | None) -> Int[Array, "P G"]:
     """What guide and base read of the target's tokens."""
     if translation is None:
         return tokens  # an id beyond their embeddings reads the last one

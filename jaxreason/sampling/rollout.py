@@ -15,7 +15,7 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.sampling.continuous_batching import Sampler
 from jaxreason.sampling.decoder import TransformerDecoder
 from jaxreason.sampling.draw import Sampling
-from jaxreason.sampling.generate import row_keys
+from jaxreason.sampling.generate import completion_keys
 from jaxreason.tasks import Problem
 from jaxreason.text.tokenizer import Tokenizer
 from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts
@@ -25,7 +25,7 @@ BUCKETS += (8192, 16384, 32768)
 """Prompt lengths that are compiled for; a run meets a handful. Long ones are closer: padding costs more there."""
 
 
-class Policy(NamedTuple):
+class ProblemSampler(NamedTuple):
     """How problems become completions: everything of a model but its parameters."""
 
     encode: Callable[[Problem], list[int]]
@@ -40,7 +40,7 @@ class Policy(NamedTuple):
         return pad_guided(own, [self.guides(problem) for problem in problems]) if self.guides else pad_prompts(own)
 
 
-def sampler(
+def transformer_sampler(
     model: Transformer, tokenizer: Tokenizer, sampling: Sampling, *, max_tokens: int, rows: int = 256
 ) -> Sampler:
     """The sampler of a Transformer: at most `rows` completions of at most `max_tokens` tokens side by side."""
@@ -70,7 +70,7 @@ def bucket(length: int) -> int:
     return next((b for b in BUCKETS if b >= length), length)
 
 
-def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
+def decode_completions(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
     """Every completion as text, [P][G], without the stop token that ended it."""
     tokens, lengths = np.asarray(rollouts.tokens), np.asarray(rollouts.lengths)
     lengths = lengths - ~np.asarray(rollouts.truncated)  # a completion that was not cut ends in its stop token
@@ -82,19 +82,21 @@ def texts(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
     return [[text(*pair) for pair in zip(*group, strict=True)] for group in zip(tokens, lengths, strict=True)]
 
 
-def check_prompts(policy: Policy, problems: Iterable[Problem], *, max_tokens: int, config: ModelConfig) -> None:
+def check_prompts(
+    sampler: ProblemSampler, problems: Iterable[Problem], *, max_tokens: int, config: ModelConfig
+) -> None:
     """Refuses a problem whose prompt leaves no room for `max_tokens` in the context, or has ids the model lacks."""
     for problem in problems:
-        check_prompt(policy.encode(problem), max_tokens, config, f"{problem.question[:40]!r}")
+        check_prompt(sampler.encode(problem), max_tokens, config, f"{problem.question[:40]!r}")
 
 
 def check_prompt(
     prompt: Sequence[int], max_tokens: int, config: ModelConfig, name: str, whose: str = "the model's"
 ) -> None:
-    if len(prompt) + max_tokens > config.context:
+    if len(prompt) + max_tokens > config.max_seq_len:
         raise InputError(
             f"the prompt of {name} has {len(prompt)} tokens and completions {max_tokens}, more "
-            f"than {whose} context of {config.context}: shorten the prompt or lower --max-tokens"
+            f"than {whose} context of {config.max_seq_len}: shorten the prompt or lower --max-tokens"
         )
     if max(prompt, default=0) >= config.vocab:
         raise InputError(
@@ -103,7 +105,7 @@ def check_prompt(
         )
 
 
-def by_length(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def bucket_by_length(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Places of prompts that are padded to the same length, the shortest first."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for _, same in groupby(order, key=lambda i: bucket(len(prompts[i]))):
@@ -120,16 +122,16 @@ class Sampled(NamedTuple):
 
 
 def sample_all(
-    policy: Policy, params: Params, problems: Sequence[Problem], *, groups: int, key: Key[Array, ""]
+    sampler: ProblemSampler, params: Params, problems: Sequence[Problem], *, group_size: int, key: Key[Array, ""]
 ) -> Iterator[Sampled]:
-    """Samples `groups` completions of any number of problems, those of similar prompt length together.
+    """Samples `group_size` completions of any number of problems, those of similar prompt length together.
 
     The problem's own index, not its place, chooses the random keys.
     """
-    prompts = [policy.encode(problem) for problem in problems]
-    for rows in by_length(prompts):
-        keys = row_keys(key, np.array([problems[i].index for i in rows]), groups)
+    prompts = [sampler.encode(problem) for problem in problems]
+    for rows in bucket_by_length(prompts):
+        keys = completion_keys(key, np.array([problems[i].index for i in rows]), group_size)
         begin = time.perf_counter()
-        rollouts = jax.device_get(policy.sample(params, policy.prompts([problems[i] for i in rows]), keys=keys))
+        rollouts = jax.device_get(sampler.sample(params, sampler.prompts([problems[i] for i in rows]), keys=keys))
         seconds = time.perf_counter() - begin
-        yield Sampled(rows, rollouts, texts(rollouts, policy.tokenizer), seconds)
+        yield Sampled(rows, rollouts, decode_completions(rollouts, sampler.tokenizer), seconds)

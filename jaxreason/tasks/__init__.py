@@ -8,9 +8,16 @@ from jaxreason.errors import InputError
 from jaxreason.tasks import grade_school, gsm8k, math500, mawps, reasoning_gym, svamp
 from jaxreason.tasks.examples import GRADE_SCHOOL
 from jaxreason.tasks.files import number_text, read, rows, split_by_hash
-from jaxreason.tasks.problem import Problem, Task, messages, set_aside
+from jaxreason.tasks.problem import Problem, Task, messages, validation_split
 
-__all__ = ["TASKS", "Problem", "Task", "load_task", "messages", "set_aside"]
+__all__ = [
+    "TASKS",
+    "Problem",
+    "Task",
+    "load_task",
+    "messages",
+    "validation_split",
+]
 
 TASKS: dict[str, Callable[[str | Path | None], Task]] = {
     "grade-school": lambda data: grade_school.load("medium"),

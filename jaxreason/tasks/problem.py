@@ -34,12 +34,12 @@ class Task(NamedTuple):
     """One sentence that tells the model how to state its answer."""
     examples: tuple[Problem, ...] = ()
     """Worked examples for few-shot prompts, their solutions stated as the instruction asks."""
-    probes: Mapping[str, list[Problem]] = MappingProxyType({})
+    extra_eval_sets: Mapping[str, list[Problem]] = MappingProxyType({})
     """Further held-out sets, by name."""
 
     @property
     def held_out(self) -> dict[str, list[Problem]]:
-        return {"held-out": self.test, **self.probes}
+        return {"held-out": self.test, **self.extra_eval_sets}
 
 
 def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str]]:
@@ -58,7 +58,7 @@ def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str
     return [{"role": role, "content": content} for role, content in [*turns, ("user", problem.question)]]
 
 
-def set_aside(task: Task, count: int, *, at_least: int) -> tuple[list[Problem], list[Problem]]:
+def validation_split(task: Task, count: int, *, at_least: int) -> tuple[list[Problem], list[Problem]]:
     """The first `count` training problems for validation, and the rest, which must be `at_least` so many."""
     validation, train = task.train[:count], task.train[count:]
     if len(train) < at_least:

@@ -17,7 +17,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxreason.errors import InputError
-from jaxreason.text.documents import Document, answered
+from jaxreason.text.documents import Document, prompt_completion
 from jaxreason.text.tokenizer import Tokenizer
 
 Messages = Sequence[Any]
@@ -81,7 +81,9 @@ def encode_conversation(tokenizer: Tokenizer, messages: Messages, name: str = "a
             raise InputError(f"{name} has an empty assistant turn (message {i}); write one or delete the line")
     if tokenizer.chat_template is None:
         *asked, answer = turns
-        return answered(encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer["content"]), name)
+        return prompt_completion(
+            encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer["content"]), name
+        )
     tokens, learned, before = [], [], ""
     for i in places:
         prompt, said, end = _turn(tokenizer, turns[: i + 1])

@@ -28,7 +28,7 @@ def token_map(target: Tokenizer, guides: Tokenizer, name: str, guide_name: str, 
         return _by_text(target, guides)
     if source:
         return _read(Path(source), target, guides, guide_name)
-    ours, theirs = (pieces(one, min(target.vocab_size, guides.vocab_size)) for one in (target, guides))
+    ours, theirs = (token_strings(one, min(target.vocab_size, guides.vocab_size)) for one in (target, guides))
     other = next((index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), None)
     if other is not None or target.stop_ids[0] != guides.stop_ids[0]:
         at = f"token {other} is {ours[other]!r} and {theirs[other]!r}" if other is not None else "their ends differ"
@@ -39,7 +39,7 @@ def token_map(target: Tokenizer, guides: Tokenizer, name: str, guide_name: str, 
     return None
 
 
-def pieces(tokenizer: Tokenizer, count: int) -> list[str]:
+def token_strings(tokenizer: Tokenizer, count: int) -> list[str]:
     """The text of each of the first `count` tokens within a text: the first one of a text may lose its space."""
     before = tokenizer.encode("a")[-1:]
     begin = len(tokenizer.decode(before))
@@ -48,10 +48,10 @@ def pieces(tokenizer: Tokenizer, count: int) -> list[str]:
 
 def _by_text(target: Tokenizer, guides: Tokenizer) -> TokenMap:
     known: dict[str, int] = {}
-    for index, text in enumerate(pieces(guides, guides.vocab_size)):
+    for index, text in enumerate(token_strings(guides, guides.vocab_size)):
         if "�" not in text:  # part of a character: its bytes are not known from here
             known.setdefault(text, index)
-    ids = [known.get(text, -1) if text else -1 for text in pieces(target, target.vocab_size)]
+    ids = [known.get(text, -1) if text else -1 for text in token_strings(target, target.vocab_size)]
     for index in target.stop_ids:
         ids[index] = guides.stop_ids[0]
     return TokenMap(ids, _unknown(guides))

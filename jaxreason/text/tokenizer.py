@@ -74,7 +74,7 @@ class Tokenizer:
             raise InputError(f"{text!r} cannot be encoded: a lone surrogate is not text; remove it") from error
         return self.backend.encode(text)
 
-    def encode_more(self, text: str) -> list[int]:
+    def encode_continuation(self, text: str) -> list[int]:
         """The same for a text that goes on another one: without the space that some vocabularies begin a text with."""
         before = self.encode("a")
         together = self.encode("a" + text)

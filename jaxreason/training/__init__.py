@@ -2,52 +2,52 @@
 
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.collect import Replay
-from jaxreason.training.distill import on_policy_steps, own_words, stored_loss, teacher_loss
+from jaxreason.training.distill import distill_loss, on_policy_steps, student_samples, topk_distill_loss
 from jaxreason.training.loop import EVALUATION, StepResult, grpo_steps
-from jaxreason.training.microbatch import Updater
+from jaxreason.training.microbatch import MicrobatchedUpdate
 from jaxreason.training.preference import (
+    batch_pairs,
+    best_worst_pairs,
     completion_logps,
-    given_pairs,
     pair_loss,
     pair_steps,
     preference_steps,
     reward_loss,
     score_pairs,
-    verified_pairs,
 )
 from jaxreason.training.state import TrainState, init_state, make_optimizer
-from jaxreason.training.supervised import batch_of, in_turn, supervised_update, text_loss, text_steps
-from jaxreason.training.updates import Batch, grpo_loss, grpo_update, prepare
+from jaxreason.training.supervised import batch_of, sft_loss, shuffled_stream, supervised_update, text_steps
+from jaxreason.training.updates import Batch, grpo_loss, grpo_update, make_batch
 
 __all__ = [
     "EVALUATION",
     "Batch",
     "Checkpoints",
+    "MicrobatchedUpdate",
     "Replay",
     "StepResult",
     "TrainState",
-    "Updater",
     "batch_of",
+    "batch_pairs",
+    "best_worst_pairs",
     "completion_logps",
-    "given_pairs",
+    "distill_loss",
     "grpo_loss",
     "grpo_steps",
     "grpo_update",
-    "in_turn",
     "init_state",
+    "make_batch",
     "make_optimizer",
     "on_policy_steps",
-    "own_words",
     "pair_loss",
     "pair_steps",
     "preference_steps",
-    "prepare",
     "reward_loss",
     "score_pairs",
-    "stored_loss",
+    "sft_loss",
+    "shuffled_stream",
+    "student_samples",
     "supervised_update",
-    "teacher_loss",
-    "text_loss",
     "text_steps",
-    "verified_pairs",
+    "topk_distill_loss",
 ]

@@ -12,10 +12,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxreason.errors import InputError
 from jaxreason.models.scoring import Scores
-from jaxreason.rewards.grading import Grading, Reward
-from jaxreason.rewards.intrinsic import Internal
-from jaxreason.sampling.continuous_batching import join_parts
-from jaxreason.sampling.rollout import Policy, texts
+from jaxreason.rewards.grading import AsyncGrader, Reward
+from jaxreason.rewards.intrinsic import IntrinsicReward
+from jaxreason.sampling.continuous_batching import concat_in_order
+from jaxreason.sampling.rollout import ProblemSampler, decode_completions
 from jaxreason.tasks import Problem
 from jaxreason.types import Params, Rollouts
 
@@ -23,19 +23,19 @@ Score = Callable[..., Scores]
 """`score_completions` of some parameters: (prompts, tokens, mask) -> Scores."""
 
 
-class Groups(NamedTuple):
+class RolloutGroups(NamedTuple):
     """Prompts with their completions, rewards, and what the model that wrote them thought of them."""
 
     rollouts: Rollouts
     rewards: Float[np.ndarray, "P K G"]
     """Of K kinds."""
-    own: Scores | None
-    ages: Int[np.ndarray, "P"]
+    policy_scores: Scores | None
+    staleness: Int[np.ndarray, "P"]
     """Steps since they were written."""
 
 
-class Collected(NamedTuple):
-    groups: Groups
+class CollectedGroups(NamedTuple):
+    groups: RolloutGroups
     completions: list[list[str]]
     grades: dict[str, Float[np.ndarray, "P G"]]
     """By the name of the grader."""
@@ -50,41 +50,43 @@ def collect(
     problems: Sequence[Problem],
     keys: Key[Array, "P G"],
     *,
-    policy: Policy,
-    rewards: Sequence[Reward | Internal],
+    sampler: ProblemSampler,
+    rewards: Sequence[Reward | IntrinsicReward],
     graders: Mapping[str, Reward],
     score: Callable[..., Scores] | None,
-) -> Collected:
+) -> CollectedGroups:
     """Samples and grades a group for every problem; graders run in threads while others are still sampled."""
-    verifiers = {reward for reward in rewards if not isinstance(reward, Internal)}
+    verifiers = {reward for reward in rewards if not isinstance(reward, IntrinsicReward)}
     parts, begin = [], time.perf_counter()
-    with Grading(problems, verifiers | set(graders.values())) as grading:
-        for done, part in policy.sample.stream(params, policy.prompts(problems), keys=keys):
-            grading.add(done.tolist(), texts(part, policy.tokenizer))
+    with AsyncGrader(problems, verifiers | set(graders.values())) as grading:
+        for done, part in sampler.sample.stream(params, sampler.prompts(problems), keys=keys):
+            grading.add(done.tolist(), decode_completions(part, sampler.tokenizer))
             parts.append((done, part))
-        rollouts = join_parts(parts)
-        own = score and jax.device_get(score(params, rollouts.prompts, rollouts.tokens, rollouts.mask))
+        rollouts = concat_in_order(parts)
+        policy_scores = score and jax.device_get(score(params, rollouts.prompts, rollouts.tokens, rollouts.mask))
         sampled = time.perf_counter()
     known = grading.grades
     earned = [
-        np.asarray(reward.of_scores(own, jnp.asarray(rollouts.mask))) if isinstance(reward, Internal) else known[reward]
+        np.asarray(reward.of_scores(policy_scores, jnp.asarray(rollouts.mask)))
+        if isinstance(reward, IntrinsicReward)
+        else known[reward]
         for reward in rewards
     ]
-    groups = Groups(rollouts, np.stack(earned, axis=1), own, np.zeros(len(problems), int))
+    groups = RolloutGroups(rollouts, np.stack(earned, axis=1), policy_scores, np.zeros(len(problems), int))
     by_name = {name: known[grader] for name, grader in graders.items()}
-    return Collected(groups, grading.completions, by_name, sampled - begin, time.perf_counter() - sampled)
+    return CollectedGroups(groups, grading.completions, by_name, sampled - begin, time.perf_counter() - sampled)
 
 
-def differing(groups: Groups) -> Bool[np.ndarray, "P"]:
+def has_reward_variance(groups: RolloutGroups) -> Bool[np.ndarray, "P"]:
     """True where completions of a prompt earned differently: without that there is nothing to learn."""
     return (groups.rewards != groups.rewards[..., :1]).any(axis=(1, 2))
 
 
-def some(groups: Groups, which: np.ndarray | slice) -> Groups:
+def tree_index(groups: RolloutGroups, which: np.ndarray | slice) -> RolloutGroups:
     return jax.tree.map(lambda x: np.asarray(x)[which], groups)
 
 
-def joined(parts: Sequence[Groups]) -> Groups:
+def concat_padded(parts: Sequence[RolloutGroups]) -> RolloutGroups:
     """All of them, arrays padded to the longest."""
 
     def together(*xs: np.ndarray) -> np.ndarray:
@@ -105,29 +107,29 @@ class Replay:
     def __init__(self, folder: Path, age: int):
         self.folder, self.age = folder, age
 
-    def fill(self, step: int, groups: Groups, wanted: int) -> Groups:
+    def fill(self, step: int, groups: RolloutGroups, wanted: int) -> RolloutGroups:
         """The groups of this step that differ, and the newest earlier ones until they are `wanted`."""
-        groups = some(groups, differing(groups))
+        groups = tree_index(groups, has_reward_variance(groups))
         self._keep(step, groups)
-        parts, count = [groups], len(groups.ages)
+        parts, count = [groups], len(groups.staleness)
         for earlier in range(step - 1, step - 1 - self.age, -1):
             if count < wanted and self._file(earlier).exists():
-                old = some(self._load(earlier, groups), np.s_[: wanted - count])
-                parts.append(old._replace(ages=old.ages + step - earlier))
-                count += len(old.ages)
-        return joined(parts)
+                old = tree_index(self._load(earlier, groups), np.s_[: wanted - count])
+                parts.append(old._replace(staleness=old.staleness + step - earlier))
+                count += len(old.staleness)
+        return concat_padded(parts)
 
     def _file(self, step: int) -> Path:
         return self.folder / f"{step}.npz"
 
-    def _keep(self, step: int, groups: Groups) -> None:
+    def _keep(self, step: int, groups: RolloutGroups) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         place = self._file(step)
         with (half := place.with_suffix(".part")).open("wb") as file:
             np.savez(file, *jax.tree.leaves(groups))
         half.replace(place)
 
-    def _load(self, step: int, like: Groups) -> Groups:
+    def _load(self, step: int, like: RolloutGroups) -> RolloutGroups:
         try:
             with np.load(self._file(step)) as arrays:
                 return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in arrays.files])

@@ -8,23 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxreason.models.lora import overlay
-from jaxreason.models.scoring import Divergence, Scores, compare_packed, compare_top, read_packed
+from jaxreason.models.lora import merge_trees
+from jaxreason.models.scoring import Divergence, Scores, encode_packed, packed_divergence, topk_divergence
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import token_mean
-from jaxreason.sampling.rollout import Policy, pad_prompts
+from jaxreason.sampling.rollout import ProblemSampler, pad_prompts
 from jaxreason.tasks import Problem
-from jaxreason.text.documents import Document, answered
-from jaxreason.training.loop import Update, next_problems
+from jaxreason.text.documents import Document, prompt_completion
+from jaxreason.training.loop import Update, next_prompt_batch
 from jaxreason.training.state import TrainState
-from jaxreason.training.supervised import Texts
+from jaxreason.training.supervised import SFTBatch
 from jaxreason.training.updates import Batch, Metrics, Statistics
 from jaxreason.types import Params
 
 
-def teacher_loss(
+def distill_loss(
     params: Params,
-    batch: Texts,
+    batch: SFTBatch,
     teacher: Params,
     *,
     model: Transformer,
@@ -38,33 +38,40 @@ def teacher_loss(
     is not multiplied back.
     """
     how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
-    return _mean(compare_packed(params, teacher, batch.packed, **how), batch)
+    return _mean(packed_divergence(params, teacher, batch.packed, **how), batch)
 
 
-def stored_loss(
-    params: Params, batch: Texts, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
+def topk_distill_loss(
+    params: Params, batch: SFTBatch, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
 ) -> tuple[Float[Array, ""], Statistics]:
-    """`teacher_loss` from the teacher's most probable tokens, as they were stored (see `compare_top`)."""
-    hidden, _ = read_packed(params, batch.packed, model=model)
+    """`distill_loss` from the teacher's most probable tokens, as they were stored (see `topk_divergence`)."""
+    hidden, _ = encode_packed(params, batch.packed, model=model)
     how = {"model": model, "divergence": divergence, "temperature": temperature}
-    return _mean(compare_top(params, hidden, batch.top, batch.packed.learned, **how), batch)
+    return _mean(topk_divergence(params, hidden, batch.top, batch.packed.loss_mask, **how), batch)
 
 
-def _mean(values: Float[Array, "P M"], batch: Texts) -> tuple[Float[Array, ""], Statistics]:
+def _mean(values: Float[Array, "P M"], batch: SFTBatch) -> tuple[Float[Array, ""], Statistics]:
     loss = jnp.sum(batch.weights * values)
     return loss, jax.lax.stop_gradient(Statistics({"loss": loss}, {}))
 
 
-def own_words(
-    state: TrainState, problems: Sequence[Problem], *, prompts_per_step: int, policy: Policy, frozen: Params = None
+def student_samples(
+    state: TrainState,
+    problems: Sequence[Problem],
+    *,
+    prompts_per_step: int,
+    sampler: ProblemSampler,
+    frozen: Params = None,
 ) -> Iterator[Document]:
-    """What the student now answers to the next problems, to be learned from the teacher (`teacher_loss`): GKD, Agarwal
+    """What the student now answers to the next problems, to be learned from the teacher (`distill_loss`): GKD, Agarwal
     et al., arXiv 2306.13649, with all texts the student's. No gradient flows through the writing."""
-    chosen, keys = next_problems(state, problems, prompts_per_step, 1)
-    prompts = [policy.encode(problem) for problem in chosen]
-    rollouts = policy.sample(overlay(frozen, state.params), pad_prompts(prompts), keys=keys)
+    chosen, keys = next_prompt_batch(state, problems, prompts_per_step, 1)
+    prompts = [sampler.encode(problem) for problem in chosen]
+    rollouts = sampler.sample(merge_trees(frozen, state.params), pad_prompts(prompts), keys=keys)
     tokens, mask = (np.asarray(x)[:, 0] for x in (rollouts.tokens, rollouts.mask))
-    return (answered(prompt, row[real].tolist()) for prompt, row, real in zip(prompts, tokens, mask, strict=True))
+    return (
+        prompt_completion(prompt, row[real].tolist()) for prompt, row, real in zip(prompts, tokens, mask, strict=True)
+    )
 
 
 def on_policy_steps(
@@ -73,8 +80,8 @@ def on_policy_steps(
     *,
     steps: int,
     prompts_per_step: int,
-    groups: int,
-    policy: Policy,
+    group_size: int,
+    sampler: ProblemSampler,
     teacher: Callable[..., Scores],
     update: Update,
     frozen: Params = None,
@@ -87,9 +94,9 @@ def on_policy_steps(
     """
     for _ in range(int(state.step), steps):
         begin = time.perf_counter()
-        chosen, keys = next_problems(state, problems, prompts_per_step, groups)
-        prompts = policy.prompts(chosen)
-        rollouts = policy.sample(overlay(frozen, state.params), prompts, keys=keys)
+        chosen, keys = next_prompt_batch(state, problems, prompts_per_step, group_size)
+        prompts = sampler.prompts(chosen)
+        rollouts = sampler.sample(merge_trees(frozen, state.params), prompts, keys=keys)
         sampled = time.perf_counter()
         mask = np.asarray(rollouts.mask)
         told = np.where(mask, teacher(rollouts.prompts, rollouts.tokens, rollouts.mask).logps - rollouts.logps, 0.0)
@@ -104,7 +111,7 @@ def on_policy_steps(
                 "reverse_kl": float(-told.sum() / mask.sum()),
                 "length_mean": float(mask.sum(axis=-1).mean()),
                 "tokens": int(mask.sum()),
-                "tokens_read": int(mask.sum() + prompts.mask.sum()),
+                "train_tokens": int(mask.sum() + prompts.mask.sum()),
                 "seconds_sampling": sampled - begin,
                 "seconds_update": time.perf_counter() - sampled,
             },

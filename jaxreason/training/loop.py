@@ -11,17 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxreason.models.lora import overlay
+from jaxreason.models.lora import merge_trees
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives.algorithms import Algorithm
 from jaxreason.rewards.grading import Reward
-from jaxreason.rewards.intrinsic import Internal
-from jaxreason.sampling.generate import row_keys
-from jaxreason.sampling.rollout import Policy
+from jaxreason.rewards.intrinsic import IntrinsicReward
+from jaxreason.sampling.generate import completion_keys
+from jaxreason.sampling.rollout import ProblemSampler
 from jaxreason.tasks import Problem
-from jaxreason.training.collect import Collected, Replay, Score, collect, differing, joined, some
+from jaxreason.training.collect import (
+    CollectedGroups,
+    Replay,
+    Score,
+    collect,
+    concat_padded,
+    has_reward_variance,
+    tree_index,
+)
 from jaxreason.training.state import TrainState
-from jaxreason.training.updates import Batch, Metrics, prepare
+from jaxreason.training.updates import Batch, Metrics, make_batch
 from jaxreason.types import Params
 
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -54,13 +62,13 @@ def _keys(state: TrainState) -> Key[Array, "2"]:
     return jax.random.split(jax.random.fold_in(state.key, TRAINING))
 
 
-def next_problems(
-    state: TrainState, problems: Sequence[Problem], prompts: int, groups: int
+def next_prompt_batch(
+    state: TrainState, problems: Sequence[Problem], prompts: int, group_size: int
 ) -> tuple[list[Problem], Key[Array, "P G"]]:
     """The problems that `state` takes up next and the keys of their completions, both from the state alone."""
     chosen = [problems[i] for i in islice(data_order(state, len(problems)), prompts)]
     position = int(state.position)
-    return chosen, row_keys(_keys(state)[0], np.arange(position, position + prompts), groups)
+    return chosen, completion_keys(_keys(state)[0], np.arange(position, position + prompts), group_size)
 
 
 def grpo_steps(
@@ -69,9 +77,9 @@ def grpo_steps(
     *,
     steps: int,
     prompts_per_step: int,
-    groups: int,
-    policy: Policy,
-    reward: Reward | Internal | Mapping[Reward | Internal, float],
+    group_size: int,
+    sampler: ProblemSampler,
+    reward: Reward | IntrinsicReward | Mapping[Reward | IntrinsicReward, float],
     graders: dict[str, Reward],
     algorithm: Algorithm,
     update: Update,
@@ -93,32 +101,39 @@ def grpo_steps(
     the state trains lies over the `frozen` parameters, if any. Docs of the metrics: README, "What a step logs".
     """
     weights = reward if isinstance(reward, Mapping) else {reward: 1.0}
-    looks = algorithm.own_scores or any(isinstance(one, Internal) for one in weights)
+    looks = algorithm.needs_policy_scores or any(isinstance(one, IntrinsicReward) for one in weights)
     if looks and score is None:
         raise ValueError("the algorithm or the reward looks at the policy's own scores: give `score`")
-    gather = partial(collect, policy=policy, rewards=list(weights), graders=graders, score=score if looks else None)
+    gather = partial(collect, sampler=sampler, rewards=list(weights), graders=graders, score=score if looks else None)
     for step in range(int(state.step), steps):
-        params, position = overlay(frozen, state.params), int(state.position)
-        tried: list[tuple[list[Problem], Collected]] = []
-        while len(tried) < tries and sum(differing(done.groups).sum() for _, done in tried) < prompts_per_step:
+        params, position = merge_trees(frozen, state.params), int(state.position)
+        tried: list[tuple[list[Problem], CollectedGroups]] = []
+        while (
+            len(tried) < tries and sum(has_reward_variance(done.groups).sum() for _, done in tried) < prompts_per_step
+        ):
             now = state._replace(position=jnp.int32(position))
-            chosen, keys = next_problems(now, problems, prompts_per_step, groups)
+            chosen, keys = next_prompt_batch(now, problems, prompts_per_step, group_size)
             tried.append((chosen, gather(params, chosen, keys)))
             position += prompts_per_step
-        sampled, begin = joined([done.groups for _, done in tried]), time.perf_counter()
+        sampled, begin = concat_padded([done.groups for _, done in tried]), time.perf_counter()
 
         learned = sampled
         if replay:
             learned = replay.fill(step, sampled, prompts_per_step)
         elif tries > 1:
-            learned = some(sampled, np.flatnonzero(differing(sampled))[:prompts_per_step])
-        if not len(learned.ages):  # nothing differs: a step without an advantage, of the KL alone
-            learned = some(sampled, np.s_[:prompts_per_step])
+            learned = tree_index(sampled, np.flatnonzero(has_reward_variance(sampled))[:prompts_per_step])
+        if not len(learned.staleness):  # nothing differs: a step without an advantage, of the KL alone
+            learned = tree_index(sampled, np.s_[:prompts_per_step])
         rollouts = learned.rollouts
         reference_logps = reference and reference(rollouts.prompts, rollouts.tokens, rollouts.mask).logps
         rewards = np.swapaxes(learned.rewards, 0, 1)
-        batch = prepare(
-            rollouts, rewards, algorithm, reference_logps, own=learned.own, reward_weights=tuple(weights.values())
+        batch = make_batch(
+            rollouts,
+            rewards,
+            algorithm,
+            reference_logps,
+            policy_scores=learned.policy_scores,
+            reward_weights=tuple(weights.values()),
         )
         state, metrics = update(state, batch)
         agreement = {name: metrics[name] for name in ("logp_difference_mean", "logp_difference_max")}
@@ -136,13 +151,13 @@ def grpo_steps(
             "step": step + 1,
             "reward_mean": float(totals.mean()),
             **{f"{name}_share": float(values.mean()) for name, values in grades.items()},
-            "constant_groups_share": float(1 - differing(sampled).mean()),
+            "frac_reward_zero_std": float(1 - has_reward_variance(sampled).mean()),
             "tries": len(tried),
-            "groups_learned": int(differing(learned).sum()),
-            "staleness_mean": float(learned.ages.mean()),
+            "groups_learned": int(has_reward_variance(learned).sum()),
+            "staleness_mean": float(learned.staleness.mean()),
             "length_mean": float(lengths.mean()),
             "tokens": int(lengths.sum()),
-            "tokens_read": int(np.asarray(rollouts.lengths).sum() + rollouts.prompts.mask.sum()),
+            "train_tokens": int(np.asarray(rollouts.lengths).sum() + rollouts.prompts.mask.sum()),
             "truncated_share": float(np.mean(sampled.rollouts.truncated)),
             **metrics,
             "seconds_sampling": seconds,
@@ -154,7 +169,7 @@ def grpo_steps(
 
 
 def _rows(
-    step: int, tried: Sequence[tuple[list[Problem], Collected]], rewards: np.ndarray, lengths: np.ndarray
+    step: int, tried: Sequence[tuple[list[Problem], CollectedGroups]], rewards: np.ndarray, lengths: np.ndarray
 ) -> list[dict]:
     """Every completion of a step, tries one after the other."""
     asked = [

@@ -16,28 +16,28 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Shaped
 
-from jaxreason.distributed.mesh import on_rows, rows_over
-from jaxreason.models.lora import overlay
-from jaxreason.models.partition import ADAPTERS, keep, model_rules
-from jaxreason.models.scoring import Read, read_prompts
+from jaxreason.distributed.mesh import num_batch_shards, shard_batch
+from jaxreason.models.lora import merge_trees
+from jaxreason.models.partition import ADAPTERS, constrain_params, partition_rules
+from jaxreason.models.scoring import EncodedPrompts, encode_prompts
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import Algorithm
 from jaxreason.sampling.rollout import bucket
 from jaxreason.training.state import TrainState
-from jaxreason.training.updates import Batch, Metrics, Statistics, descend, grpo_loss, grpo_metrics, loss_after
+from jaxreason.training.updates import Batch, Metrics, Statistics, apply_gradients, grpo_loss, grpo_metrics, loss_after
 from jaxreason.types import Params, Prompts, Rollouts
 
 SHORTEST = 32
 """Tokens below which parts are not cut any shorter: each length is compiled once."""
 
 
-class Updater:
+class MicrobatchedUpdate:
     """`Updater(...)(state, batch)` is `grpo_update` with at most about `memory` bytes of activations; it takes over the
     state.
 
     The completions of a group that does not fit go through in pieces, their prompt once. Prompts whose completions all
     weigh nothing (equal rewards, no KL or entropy term) are left out, also of the means over tokens among the metrics.
-    `frozen` as in `grpo_update`. On the model's mesh, `memory` is each device's. `nothing`, `add` and `finish` are what
+    `frozen` as in `grpo_update`. On the model's mesh, `memory` is each device's. `init_grads`, `accumulate` and `apply` are what
     is compiled.
     """
 
@@ -54,36 +54,36 @@ class Updater:
         self.model, self.algorithm, self.optimizer = model, algorithm, optimizer
         self.memory, self.frozen = memory, frozen
         self.how = {"model": model, "algorithm": algorithm, "temperature": temperature}
-        self.rules = model_rules(model.cfg) if frozen is None else ADAPTERS
-        self.nothing = jax.jit(self._nothing)
-        self.add = jax.jit(self._add, donate_argnums=1, static_argnames="pieces")
-        self.finish = jax.jit(self._finish, donate_argnums=0)
+        self.rules = partition_rules(model.cfg) if frozen is None else ADAPTERS
+        self.init_grads = jax.jit(self._init_grads)
+        self.accumulate = jax.jit(self._accumulate, donate_argnums=1, static_argnames="pieces")
+        self.apply = jax.jit(self._apply, donate_argnums=0)
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         sums = None
-        for part, pieces in cut(batch, self.model, self.memory, whole=self.algorithm.every_token):
-            part = on_rows(part, self.model.mesh)
-            sums = self.nothing(state.params, part, self.frozen) if sums is None else sums
-            sums = self.add(state.params, sums, part, self.frozen, pieces=pieces)
-        return self.finish(state, sums)
+        for part, pieces in plan_microbatches(batch, self.model, self.memory, whole=self.algorithm.has_dense_terms):
+            part = shard_batch(part, self.model.mesh)
+            sums = self.init_grads(state.params, part, self.frozen) if sums is None else sums
+            sums = self.accumulate(state.params, sums, part, self.frozen, pieces=pieces)
+        return self.apply(state, sums)
 
-    def _nothing(self, params: Params, part: Batch, frozen: Params) -> tuple[Params, Statistics]:
-        _, statistics = jax.eval_shape(partial(grpo_loss, **self.how), overlay(frozen, params), part)
+    def _init_grads(self, params: Params, part: Batch, frozen: Params) -> tuple[Params, Statistics]:
+        _, statistics = jax.eval_shape(partial(grpo_loss, **self.how), merge_trees(frozen, params), part)
         grads, sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, statistics))
         return self._kept(grads), sums
 
-    def _add(self, params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
+    def _accumulate(self, params: Params, sums: tuple[Params, Statistics], part: Batch, frozen: Params, *, pieces: int):
         """Adds the part's gradient: one pass over its prompts, forward and backward, for any number of pieces."""
 
-        def prompts_read(params: Params) -> Read:
-            return read_prompts(overlay(frozen, params), part.rollouts.prompts, model=self.model)
+        def prompts_read(params: Params) -> EncodedPrompts:
+            return encode_prompts(merge_trees(frozen, params), part.rollouts.prompts, model=self.model)
 
-        def loss(params: Params, read: Read, members: Batch) -> tuple[Float[Array, ""], Statistics]:
-            return loss_after(overlay(frozen, params), read, members, **self.how)
+        def loss(params: Params, read: EncodedPrompts, members: Batch) -> tuple[Float[Array, ""], Statistics]:
+            return loss_after(merge_trees(frozen, params), read, members, **self.how)
 
         read, back = jax.vjp(prompts_read, params)
 
-        def piece(sums: tuple[tuple[Params, Read], Statistics], members: Batch):
+        def piece(sums: tuple[tuple[Params, EncodedPrompts], Statistics], members: Batch):
             grads, (more, maxima) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, read, members)
             grads, more = jax.tree.map(jnp.add, (sums[0], sums[1].sums), (grads, more))
             return (grads, Statistics(more, jax.tree.map(jnp.maximum, sums[1].maxima, maxima))), None
@@ -92,21 +92,21 @@ class Updater:
         ((grads, of_read), statistics), _ = jax.lax.scan(piece, start, split(part, pieces), unroll=pieces == 1)
         return self._kept(jax.tree.map(jnp.add, grads, *back(of_read))), statistics
 
-    def _finish(self, state: TrainState, sums: tuple[Params, Statistics]) -> tuple[TrainState, Metrics]:
-        state, norm = descend(state, sums[0], self.optimizer)
+    def _apply(self, state: TrainState, sums: tuple[Params, Statistics]) -> tuple[TrainState, Metrics]:
+        state, norm = apply_gradients(state, sums[0], self.optimizer)
         return self._kept(state), grpo_metrics(state, sums[1], norm)
 
     def _kept(self, tree: Any) -> Any:
-        return keep(tree, self.model.mesh, self.rules)
+        return constrain_params(tree, self.model.mesh, self.rules)
 
 
-def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iterator[tuple[Batch, int]]:
+def plan_microbatches(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iterator[tuple[Batch, int]]:
     """Parts of `batch`, completions of similar length together, and into how many pieces each one's groups are to go.
 
     Prompts that move nothing only if `whole`.
     """
     batch = jax.tree.map(np.asarray, batch)
-    (weights, (_, G, T)), over = (batch.weights, batch.weights.shape), rows_over(model.mesh)
+    (weights, (_, G, T)), over = (batch.weights, batch.weights.shape), num_batch_shards(model.mesh)
     moves = weights.any(axis=(1, 2)) if whole else (weights * batch.advantages != 0).any(axis=(1, 2))
     longest, prompt = batch.rollouts.lengths.max(axis=1).tolist(), batch.rollouts.prompts.lengths.tolist()
     if not moves.any():  # the optimiser takes its step nevertheless
@@ -117,7 +117,7 @@ def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iter
         left = list(same)
         while left:
             longest_prompt = bucket(prompt[left[-1]])
-            size, together = at_once(model, memory, len(moves), G, length, longest_prompt)
+            size, together = microbatch_size_(model, memory, len(moves), G, length, longest_prompt)
             if len(left) <= over * (size // 2):  # two sizes are compiled for each length
                 size = max(1, size // 4)
             size *= over
@@ -125,12 +125,14 @@ def cut(batch: Batch, model: Transformer, memory: float, *, whole: bool) -> Iter
             yield _part(batch, np.array(now), size, length, bucket(prompt[now[-1]])), G // together
 
 
-def at_once(model: Transformer, memory: float, prompts: int, groups: int, length: int, prompt: int) -> tuple[int, int]:
+def microbatch_size_(
+    model: Transformer, memory: float, prompts: int, group_size: int, length: int, prompt: int
+) -> tuple[int, int]:
     """How many prompts a device takes at a time, a power of two, and how many completions of each."""
     needed = partial(activation_bytes, model, length=length, prompt=prompt)
-    together = next((g for g in range(groups, 1, -1) if groups % g == 0 and needed(groups=g) <= memory), 1)
-    most = max(1, int(memory // needed(groups=groups)))
-    return 1 << min(most, max(1, prompts // rows_over(model.mesh))).bit_length() - 1, together
+    together = next((g for g in range(group_size, 1, -1) if group_size % g == 0 and needed(group_size=g) <= memory), 1)
+    most = max(1, int(memory // needed(group_size=group_size)))
+    return 1 << min(most, max(1, prompts // num_batch_shards(model.mesh))).bit_length() - 1, together
 
 
 def _room(longest: int, whole: int) -> int:
@@ -167,11 +169,11 @@ def _part(batch: Batch, chosen: np.ndarray, size: int, length: int, prompt: int)
     return Batch(rollouts, advantages, weights * real, reference)
 
 
-def activation_bytes(model: Transformer, groups: int, length: int, prompt: int) -> float:
+def activation_bytes(model: Transformer, group_size: int, length: int, prompt: int) -> float:
     """What the backward pass of one prompt and its completions keeps, about: per token and layer 10 vectors of the
     model's width, 5 of the MLP's, 6 of the queries', and 2 attention weights a head for every key. Rematerialised, each
     layer's input, and all that of one layer."""
-    cfg, queries = model.cfg, model.cfg.heads * model.cfg.head_width
-    layer = 10 * cfg.width + 5 * cfg.mlp_width + 6 * queries + 2 * cfg.heads * (length + prompt)
-    token = cfg.layers * cfg.width + layer if model.remat else cfg.layers * layer
-    return float((groups * length + prompt) * token * jnp.dtype(model.dtype).itemsize)
+    cfg, queries = model.cfg, model.cfg.heads * model.cfg.head_dim
+    layer = 10 * cfg.hidden_size + 5 * cfg.intermediate_size + 6 * queries + 2 * cfg.heads * (length + prompt)
+    token = cfg.layers * cfg.hidden_size + layer if model.remat else cfg.layers * layer
+    return float((group_size * length + prompt) * token * jnp.dtype(model.dtype).itemsize)

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxreason.data.jsonl import Pair
-from jaxreason.models.reward_head import rewards_of
+from jaxreason.data.jsonl import PreferencePair
+from jaxreason.models.reward_head import score_rewards
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.preference import Preference, bradley_terry, dpo
 from jaxreason.rewards.grading import Reward, grade
-from jaxreason.sampling.rollout import Policy, bucket, pad_prompts, texts
+from jaxreason.sampling.rollout import ProblemSampler, bucket, decode_completions, pad_prompts
 from jaxreason.tasks import Problem
-from jaxreason.training.loop import data_order, next_problems
+from jaxreason.training.loop import data_order, next_prompt_batch
 from jaxreason.training.state import TrainState
 from jaxreason.training.updates import Metrics, Statistics
 from jaxreason.types import Params, Rollouts
@@ -33,7 +33,7 @@ class Pairs(NamedTuple):
     """1 / number of pairs of the whole batch; 0 where there is nothing to choose."""
 
 
-def verified_pairs(
+def best_worst_pairs(
     rollouts: Rollouts, rewards: Float[Array | np.ndarray, "P G"], reference_logps: Float[Array, "P G"]
 ) -> Pairs:
     """The best and the worst completion of every prompt; a prompt whose completions all earned the same weighs 0."""
@@ -48,7 +48,7 @@ def verified_pairs(
     return Pairs(completions, reference_logps[prompt, members], differ / jnp.maximum(differ.sum(), 1))
 
 
-def given_pairs(pairs: Sequence[Pair], reference_logps: Float[np.ndarray, "P 2"] | None = None) -> Pairs:
+def batch_pairs(pairs: Sequence[PreferencePair], reference_logps: Float[np.ndarray, "P 2"] | None = None) -> Pairs:
     """Pairs from elsewhere as a batch, padded to a bucket; a reward model needs no `reference_logps`."""
     prompts = pad_prompts([pair.prompt for pair in pairs])
     lengths = np.array([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
@@ -79,7 +79,7 @@ def pair_loss(
 def reward_loss(params: Params, pairs: Pairs, *, model: Transformer) -> tuple[Float[Array, ""], Statistics]:
     """The mean of `bradley_terry` over the pairs, of a model with a reward head."""
     prompts, tokens, mask, *_ = pairs.completions
-    rewards = rewards_of(params, prompts, tokens, mask, model=model)
+    rewards = score_rewards(params, prompts, tokens, mask, model=model)
     return _mean_over_pairs(bradley_terry(rewards), rewards, pairs)
 
 
@@ -98,7 +98,7 @@ PairUpdate = Callable[[TrainState, Pairs], tuple[TrainState, Metrics]]
 
 def pair_steps(
     state: TrainState,
-    pairs: Sequence[Pair],
+    pairs: Sequence[PreferencePair],
     *,
     steps: int,
     pairs_per_step: int,
@@ -110,24 +110,24 @@ def pair_steps(
         begin = time.perf_counter()
         chosen = list(islice(data_order(state, len(pairs)), pairs_per_step))
         known = None if reference_logps is None else reference_logps[chosen]
-        batch = given_pairs([pairs[i] for i in chosen], known)
+        batch = batch_pairs([pairs[i] for i in chosen], known)
         state, metrics = update(state, batch)
         state = state._replace(position=state.position + pairs_per_step)
         metrics = {name: float(value) for name, value in metrics.items()}
         counts = {"tokens": int(batch.completions.mask.sum())}
-        counts["tokens_read"] = counts["tokens"] + int(batch.completions.prompts.mask.sum())
+        counts["train_tokens"] = counts["tokens"] + int(batch.completions.prompts.mask.sum())
         yield state, {**metrics, **counts, "seconds_update": time.perf_counter() - begin}
 
 
 def score_pairs(
-    params: Params, pairs: Sequence[Pair], *, pairs_per_step: int, score: Callable[[Params, Rollouts], Array]
+    params: Params, pairs: Sequence[PreferencePair], *, pairs_per_step: int, score: Callable[[Params, Rollouts], Array]
 ) -> Float[np.ndarray, "N 2"]:
     """`score`, the jitted `completion_logps`, of both sides of every pair, as many at a time as in a step."""
     parts = []
     for i in range(0, len(pairs), pairs_per_step):
         some = list(pairs[i : i + pairs_per_step])
-        filled = some + some[-1:] * (pairs_per_step - len(some))  # a batch of one size can lie over a mesh
-        parts.append(np.asarray(score(params, given_pairs(filled).completions))[: len(some)])
+        with_defaults = some + some[-1:] * (pairs_per_step - len(some))  # a batch of one size can lie over a mesh
+        parts.append(np.asarray(score(params, batch_pairs(with_defaults).completions))[: len(some)])
     return np.concatenate(parts)
 
 
@@ -137,22 +137,22 @@ def preference_steps(
     *,
     steps: int,
     prompts_per_step: int,
-    groups: int,
+    group_size: int,
     reference: Params,
-    policy: Policy,
+    sampler: ProblemSampler,
     reward: Reward,
     score: Callable[[Params, Rollouts], Float[Array, "P G"]],
     update: PairUpdate,
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Steps `state.step` to `steps` of preferring what a verifier accepts to what it rejects.
 
-    The `reference` model writes `groups` completions of each prompt and gives the reference log-probabilities; `score`
+    The `reference` model writes `group_size` completions of each prompt and gives the reference log-probabilities; `score`
     is the jitted `completion_logps`.
     """
     while int(state.step) < steps:
-        chosen, keys = next_problems(state, problems, prompts_per_step, groups)
-        rollouts = policy.sample(reference, policy.prompts(chosen), keys=keys)
-        rewards = grade(texts(rollouts, policy.tokenizer), chosen, reward)
-        state, metrics = update(state, verified_pairs(rollouts, rewards, score(reference, rollouts)))
+        chosen, keys = next_prompt_batch(state, problems, prompts_per_step, group_size)
+        rollouts = sampler.sample(reference, sampler.prompts(chosen), keys=keys)
+        rewards = grade(decode_completions(rollouts, sampler.tokenizer), chosen, reward)
+        state, metrics = update(state, best_worst_pairs(rollouts, rewards, score(reference, rollouts)))
         state = state._replace(position=state.position + prompts_per_step)
         yield state, metrics

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from jaxreason.distributed.mesh import laid
+from jaxreason.distributed.mesh import put_global
 from jaxreason.models.partition import Rules, shardings
 from jaxreason.types import Params
 
@@ -86,7 +86,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, seed: in
     return TrainState(params, optimizer.init(params), step, position, jax.random.key(seed))
 
 
-def placed_state(
+def init_sharded_state(
     params: Params, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh | None, rules: Rules
 ) -> TrainState:
     """`init_state` of parameters that are placed."""
@@ -95,6 +95,6 @@ def placed_state(
     where = shardings(jax.eval_shape(partial(init_state, optimizer=optimizer, seed=seed), params), mesh, rules)
     rest = init_state({}, optimizer, seed)._replace(opt_state=None)
     opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(params)
-    return jax.tree.map(laid, rest, where._replace(params={}, opt_state=None))._replace(
+    return jax.tree.map(put_global, rest, where._replace(params={}, opt_state=None))._replace(
         params=params, opt_state=opt_state
     )

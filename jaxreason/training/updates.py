@@ -9,11 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxreason.models.lora import overlay
-from jaxreason.models.scoring import Read, Scores, read_prompts, score_after
+from jaxreason.models.lora import merge_trees
+from jaxreason.models.scoring import EncodedPrompts, Scores, encode_prompts, score_given_prompts
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.advantages import constant_groups
-from jaxreason.objectives.algorithms import Algorithm, Known, advantages_of, policy_loss
+from jaxreason.objectives.algorithms import Algorithm, TokenScores, advantages_of, policy_loss
 from jaxreason.training.state import TrainState, skipped_updates
 from jaxreason.types import Params, Rollouts
 
@@ -43,7 +43,7 @@ Loss = Callable[[Params, Any], tuple[Float[Array, ""], Statistics]]
 """A pure function of parameters and a batch whose token weights are already fixed, so that parts of it add up."""
 
 
-def optimise(
+def gradient_step(
     state: TrainState,
     batch: Any,
     *,
@@ -78,11 +78,11 @@ def optimise(
     if axis_name is not None:
         grads, sums = jax.lax.psum((grads, statistics.sums), axis_name)
         statistics = Statistics(sums, jax.lax.pmax(statistics.maxima, axis_name))
-    state, norm = descend(state, grads, optimizer)
+    state, norm = apply_gradients(state, grads, optimizer)
     return state, statistics, norm
 
 
-def descend(
+def apply_gradients(
     state: TrainState, grads: Params, optimizer: optax.GradientTransformation
 ) -> tuple[TrainState, Float[Array, ""]]:
     """The optimiser's step along a gradient, and the gradient's norm."""
@@ -91,24 +91,27 @@ def descend(
     return state, optax.tree.norm(grads)
 
 
-def prepare(
+def make_batch(
     rollouts: Rollouts,
     rewards: Float[Array | np.ndarray, "P G"] | Float[Array | np.ndarray, "K P G"],
     algorithm: Algorithm,
     reference_logps: Float[Array, "P G T"] | None = None,
     *,
-    own: Scores | None = None,
+    policy_scores: Scores | None = None,
     reward_weights: Sequence[float] = (),
 ) -> Batch:
     """Advantages and token weights, from the whole batch.
 
     `rewards` are one or several [K P G], then with `reward_weights` (1 each). `reference_logps` are needed where the
-    algorithm has a KL, `own` scores by the policy before the update where it looks at them (`Algorithm.own_scores`).
+    algorithm has a KL, `policy_scores` those
+    by the policy before the update where it looks at them (`Algorithm.needs_policy_scores`).
     """
     if algorithm.kl_weight and reference_logps is None:
         raise ValueError(f"kl_weight {algorithm.kl_weight} without reference_logps: give those of the reference model")
-    if algorithm.own_scores and own is None:
-        raise ValueError("the algorithm looks at the policy's own scores: give them as `own`, from score_completions")
+    if algorithm.needs_policy_scores and policy_scores is None:
+        raise ValueError(
+            "the algorithm looks at the policy's own scores: give them as `policy_scores`, from score_completions"
+        )
     rewards = jnp.asarray(rewards)
     rewards = rewards.reshape(-1, *rewards.shape[-2:])
     kept = jnp.ones(rewards.shape[1:], bool)
@@ -117,11 +120,11 @@ def prepare(
     if algorithm.drop_constant:
         kept &= ~constant_groups(rewards).all(axis=0)[:, None]
     weights = algorithm.aggregate(rollouts.mask & kept[..., None])
-    scores = (own.logps, own.entropy) if own is not None else ()
-    known = Known(rollouts.logps, rollouts.mask, reference_logps, *scores)
+    scores = (policy_scores.logps, policy_scores.entropy) if policy_scores is not None else ()
+    known = TokenScores(rollouts.logps, rollouts.mask, reference_logps, *scores)
     advantages = advantages_of(algorithm, rewards, reward_weights or (1.0,) * len(rewards), known)
     if algorithm.importance:
-        rollouts = rollouts._replace(logps=own.logps)
+        rollouts = rollouts._replace(logps=policy_scores.logps)
     if reference_logps is None:
         reference_logps = jnp.zeros_like(rollouts.logps)
     return Batch(rollouts, advantages, weights, reference_logps)
@@ -134,16 +137,16 @@ def grpo_loss(
 
     The statistics are sums over tokens, which parts of a batch add up; `grpo_metrics` makes means of them.
     """
-    read = read_prompts(params, batch.rollouts.prompts, model=model)
+    read = encode_prompts(params, batch.rollouts.prompts, model=model)
     return loss_after(params, read, batch, model=model, algorithm=algorithm, temperature=temperature)
 
 
 def loss_after(
-    params: Params, read: Read, batch: Batch, *, model: Transformer, algorithm: Algorithm, temperature: float
+    params: Params, read: EncodedPrompts, batch: Batch, *, model: Transformer, algorithm: Algorithm, temperature: float
 ) -> tuple[Float[Array, ""], Statistics]:
     """`grpo_loss` of prompts that are `read`, as a function of both."""
     prompts, tokens, mask, old_logps, _ = batch.rollouts
-    scores = score_after(params, read, prompts, tokens, mask, model=model, temperature=temperature)
+    scores = score_given_prompts(params, read, prompts, tokens, mask, model=model, temperature=temperature)
     how = {"old_logps": old_logps, "reference_logps": batch.reference_logps, "advantages": batch.advantages}
     how |= {"weights": batch.weights, "mask": mask}
     loss, lost, kl = policy_loss(algorithm, scores.logps, scores.entropy, **how)
@@ -167,7 +170,7 @@ def grpo_update(
     micro_batches: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One step of the algorithm on `batch`; for the last two arguments see `optimise`.
+    """One step of the algorithm on `batch`; for the last two arguments see `gradient_step`.
 
     Micro-batches and devices take whole prompts: a group is never separated from its prompt. What the state trains
     lies over the `frozen` parameters, if any (`jaxreason.models.lora`); hand these to the jitted function, as arrays
@@ -176,9 +179,9 @@ def grpo_update(
 
     def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], Statistics]:
         how = {"model": model, "algorithm": algorithm, "temperature": temperature}
-        return grpo_loss(overlay(frozen, params), batch, **how)
+        return grpo_loss(merge_trees(frozen, params), batch, **how)
 
-    state, statistics, norm = optimise(
+    state, statistics, norm = gradient_step(
         state, batch, loss=loss, optimizer=optimizer, micro_batches=micro_batches, axis_name=axis_name
     )
     return state, grpo_metrics(state, statistics, norm)
@@ -192,7 +195,7 @@ def grpo_metrics(state: TrainState, statistics: Statistics, norm: Float[Array, "
         "loss": sums["loss"],
         "kl": sums["kl"] / tokens,
         "entropy": sums["entropy"] / tokens,
-        "clip_share": sums["clipped"] / tokens,
+        "clip_fraction": sums["clipped"] / tokens,
         "grad_norm": norm,
         "logp_difference_mean": sums["mismatch"] / tokens,
         "logp_difference_max": maxima["mismatch"],

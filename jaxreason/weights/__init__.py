@@ -2,10 +2,10 @@
 
 from jaxreason.weights.adapters import load_lora, save_lora
 from jaxreason.weights.load import LoadedModel, load_folder, load_model, save_folder
-from jaxreason.weights.resolve import SHIPPED
+from jaxreason.weights.resolve import BUNDLED
 
 __all__ = [
-    "SHIPPED",
+    "BUNDLED",
     "LoadedModel",
     "load_folder",
     "load_lora",

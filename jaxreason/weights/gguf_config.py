@@ -20,9 +20,9 @@ from jaxreason.models.rope import Rope, inverse_frequencies
 
 
 def config_from_gguf(
-    metadata: Mapping[str, Any], *, vocab: int, tied: bool, rope_factors: np.ndarray | None = None
+    metadata: Mapping[str, Any], *, vocab: int, tie_embeddings: bool, rope_factors: np.ndarray | None = None
 ) -> ModelConfig:
-    """From GGUF key/values; `vocab`, `tied` and llama3's `rope_freqs.weight` come from the tensors of the file."""
+    """From GGUF key/values; `vocab`, `tie_embeddings` and llama3's `rope_freqs.weight` come from the tensors of the file."""
     architecture = metadata.get("general.architecture")
     family = next((f for f, (_, name, _) in FAMILIES.items() if name == architecture), None)
     if family is None:
@@ -37,11 +37,11 @@ def config_from_gguf(
         return counted(name, fields.pop(name, *default))
 
     gemma = family == "gemma3_text"
-    width, heads, layers = take("embedding_length"), take("attention.head_count"), take("block_count")
-    head_width = take("attention.key_length", width // heads)
+    hidden_size, heads, layers = take("embedding_length"), take("attention.head_count"), take("block_count")
+    head_dim = take("attention.key_length", hidden_size // heads)
     for name in ("attention.value_length", "rope.dimension_count"):
-        if (value := take(name, head_width)) != head_width:
-            raise refused(f"GGUF key {name} =", value, f"only the head width {head_width} is implemented")
+        if (value := take(name, head_dim)) != head_dim:
+            raise refused(f"GGUF key {name} =", value, f"only the head width {head_dim} is implemented")
     kind = take("rope.scaling.type", "none")
     if kind not in ("none", "linear"):
         raise refused("rope.scaling.type", kind, "use a checkpoint with none or linear scaling")
@@ -49,7 +49,7 @@ def config_from_gguf(
     if kind == "linear":
         rope = Rope(theta=rope.theta, kind="linear", factor=take("rope.scaling.factor"))
     if rope_factors is not None:
-        rope = _llama3_rope(rope.theta, head_width, rope_factors)
+        rope = _llama3_rope(rope.theta, head_dim, rope_factors)
     extra = {}
     if gemma:
         pattern = take("attention.sliding_window_pattern", GEMMA_PATTERN)  # a period, or one flag a layer
@@ -60,22 +60,22 @@ def config_from_gguf(
             "sliding": tuple(pattern),
             "local_rope": Rope(theta=take("rope.freq_base_swa", GEMMA_LOCAL_THETA)),
             # Gemma 3 27B alone scales by width / heads; GGUF has no key for it, 62 layers identify the model.
-            "query_scale": (width / heads if layers == 62 else head_width) ** -0.5,
-            "embed_scale": float(width) ** 0.5,
+            "query_scale": (hidden_size / heads if layers == 62 else head_dim) ** -0.5,
+            "embed_scale": float(hidden_size) ** 0.5,
         }
     config = ModelConfig(
         family=family,
         vocab=vocab,
-        width=width,
+        hidden_size=hidden_size,
         layers=layers,
         heads=heads,
         kv_heads=take("attention.head_count_kv", heads),
-        head_width=head_width,
-        mlp_width=take("feed_forward_length"),
-        context=take("context_length"),
+        head_dim=head_dim,
+        intermediate_size=take("feed_forward_length"),
+        max_seq_len=take("context_length"),
         rope=rope,
         norm_eps=take("attention.layer_norm_rms_epsilon"),
-        tied=tied,
+        tie_embeddings=tie_embeddings,
         **FAMILIES[family][2],
         **extra,
     )
@@ -85,11 +85,11 @@ def config_from_gguf(
     return checked(config)
 
 
-def _llama3_rope(theta: float, head_width: int, factors: np.ndarray) -> Rope:
+def _llama3_rope(theta: float, head_dim: int, factors: np.ndarray) -> Rope:
     """GGUF stores llama3 scaling as the divisors themselves; find the published setting that produces them."""
-    plain = inverse_frequencies(Rope(theta=theta), head_width)
+    plain = inverse_frequencies(Rope(theta=theta), head_dim)
     for factor in (8.0, 32.0):  # Llama 3.1, Llama 3.2
         rope = Rope(theta=theta, kind="llama3", factor=factor)
-        if np.allclose(plain / inverse_frequencies(rope, head_width), factors, rtol=1e-4):
+        if np.allclose(plain / inverse_frequencies(rope, head_dim), factors, rtol=1e-4):
             return rope
     raise refused("rope_freqs.weight starting", factors[:4].tolist(), "only the llama3 factors 8 and 32 are known")

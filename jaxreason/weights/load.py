@@ -174,7 +174,7 @@ def _read_safetensors(folder: Path, config: ModelConfig) -> Params:
         for name, file in where.items():
             if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
                 raise InputError(f"{folder}: tensor {name!r} is {dtype}; take weights in {', '.join(sorted(DTYPES))}")
-        if config.tied and UNEMBEDDING in where and EMBEDDING in where:
+        if config.tie_embeddings and UNEMBEDDING in where and EMBEDDING in where:
             copy = where.pop(UNEMBEDDING).get_tensor(UNEMBEDDING)
             if not np.array_equal(copy, where[EMBEDDING].get_tensor(EMBEDDING)):
                 raise InputError(
@@ -199,7 +199,7 @@ def _gguf_config(reader: GGUFReader, path: Path) -> ModelConfig:
     return config_from_gguf(
         metadata,
         vocab=int(tensors["token_embd.weight"].shape[-1]),
-        tied="output.weight" not in tensors,
+        tie_embeddings="output.weight" not in tensors,
         rope_factors=None if factors is None else np.array(factors.data),
     )
 

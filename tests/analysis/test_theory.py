@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxreason.analysis.theory import (
+    fit_flow,
     flow,
     optimal_policy,
-    overlay,
     regime,
     rewards_from_inside,
     share_of_two,
@@ -83,7 +83,7 @@ def test_certainty_pays_most_for_the_surest_answer_right_or_wrong():
 def test_an_overlay_finds_the_clock_of_a_run():
     steps = np.arange(0, 100, 10)
     run = flow(*ENTANGLED, 3.5 * steps)
-    fit = overlay(steps, run.shares, ENTANGLED[1])
+    fit = fit_flow(steps, run.shares, ENTANGLED[1])
     assert fit.speed == pytest.approx(3.5, rel=1e-3) and fit.error < 1e-3
 
 

@@ -5,22 +5,28 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from jaxreason.data import fitted, pack, place
+from jaxreason.data import filter_or_truncate, first_fit, pack
 from jaxreason.errors import InputError
 from jaxreason.tasks.grade_school import corpus
-from jaxreason.text import Document, answered, encode_prompt, load_tokenizer, train_tokenizer
+from jaxreason.text import Document, encode_prompt, load_tokenizer, prompt_completion, train_tokenizer
 
 
 def packed_rows(documents, **sizes):
-    return pack(place(documents, **sizes), **sizes)
+    return pack(first_fit(documents, **sizes), **sizes)
 
 
 def test_documents_fill_rows_first_fit():
-    documents = [answered([1, 2], [3]), Document([4, 5]), Document([6, 7, 8, 9]), Document([10]), Document([11, 12])]
+    documents = [
+        prompt_completion([1, 2], [3]),
+        Document([4, 5]),
+        Document([6, 7, 8, 9]),
+        Document([10]),
+        Document([11, 12]),
+    ]
     packed = packed_rows(documents, rows=2, length=6)
     np.testing.assert_array_equal(packed.tokens, [[1, 2, 3, 4, 5, 10], [6, 7, 8, 9, 11, 12]])
     np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2, 3], [1, 1, 1, 1, 2, 2]])
-    np.testing.assert_array_equal(packed.places, [[2, 4, 0, 0], [1, 2, 3, 5]])
+    np.testing.assert_array_equal(packed.target_positions, [[2, 4, 0, 0], [1, 2, 3, 5]])
     stopped = packed_rows([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
     np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # what comes after one without room is left
     with pytest.raises(InputError, match="a text has 7 tokens, more than a row of 6"):
@@ -28,16 +34,23 @@ def test_documents_fill_rows_first_fit():
 
 
 def test_only_what_was_asked_to_be_cut_is_cut():
-    texts = [answered([1, 2], [3, 4], "line 1"), answered([1] * 5, [2, 2], "line 2"), answered([1, 2, 3, 4], [5], "")]
+    texts = [
+        prompt_completion([1, 2], [3, 4], "line 1"),
+        prompt_completion([1] * 5, [2, 2], "line 2"),
+        prompt_completion([1, 2, 3, 4], [5], ""),
+    ]
     with pytest.raises(InputError, match="line 2 has 7 tokens, more than a row of 6"):
-        fitted(texts, 6, truncate=False)
-    kept, cut = fitted(texts, 6, truncate=True)
-    assert (kept, cut) == ([texts[0], answered([1] * 5, [2], "line 2"), texts[2]], 1)
-    assert fitted(texts, 4, truncate=True) == ([texts[0]], 2)  # nothing would be left to learn of the others
+        filter_or_truncate(texts, 6, truncate=False)
+    kept, cut = filter_or_truncate(texts, 6, truncate=True)
+    assert (kept, cut) == ([texts[0], prompt_completion([1] * 5, [2], "line 2"), texts[2]], 1)
+    assert filter_or_truncate(texts, 4, truncate=True) == (
+        [texts[0]],
+        2,
+    )  # nothing would be left to learn of the others
 
 
 def test_a_trained_vocabulary(tmp_path):
-    texts = list(islice(corpus.reading("test", drills=0.1, premises=0.1), 2000))
+    texts = list(islice(corpus.pretraining_texts("test", drills=0.1, premises=0.1), 2000))
     tokenizer = train_tokenizer(texts, vocabulary=900, symbols=("####",))
     assert tokenizer.vocab_size == 900
     tokenizer.save(tmp_path)

@@ -10,18 +10,18 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxreason.distributed.mesh import chosen_mesh, make_mesh, on_rows
+from jaxreason.distributed.mesh import make_mesh, mesh_from_flag, shard_batch
 from jaxreason.errors import InputError
 from jaxreason.models.fuse import fuse
-from jaxreason.models.partition import check_mesh, model_rules, place, shardings
+from jaxreason.models.partition import check_mesh, partition_rules, shard_params, shardings
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
-from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, row_keys
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, generate
 from jaxreason.training.checkpoint import Checkpoints
-from jaxreason.training.microbatch import Updater
-from jaxreason.training.state import TrainState, init_state, make_optimizer, placed_state, skip_not_finite
-from jaxreason.training.updates import grpo_update, prepare
+from jaxreason.training.microbatch import MicrobatchedUpdate
+from jaxreason.training.state import TrainState, init_sharded_state, init_state, make_optimizer, skip_not_finite
+from jaxreason.training.updates import grpo_update, make_batch
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
@@ -39,7 +39,7 @@ def prompts(cfg) -> Prompts:
 
 
 def keys():
-    return row_keys(jax.random.key(5), np.arange(COUNT), GROUPS)
+    return completion_keys(jax.random.key(5), np.arange(COUNT), GROUPS)
 
 
 @cache
@@ -51,7 +51,7 @@ def on_one(name: str):
     rollouts = jax.device_get(sample(params, prompts(cfg), keys=keys()))
     scores = jax.jit(partial(score_completions, model=model))(params, prompts(cfg), rollouts.tokens, rollouts.mask)
     rewards = np.random.default_rng(1).random((COUNT, GROUPS)).astype(np.float32)
-    batch = prepare(rollouts, rewards, GRPO)
+    batch = make_batch(rollouts, rewards, GRPO)
     update = jax.jit(partial(grpo_update, model=model, algorithm=GRPO, optimizer=OPTIMIZER))
     return cfg, params, rollouts, scores, batch, update(init_state(params, OPTIMIZER, 0), batch)
 
@@ -74,22 +74,25 @@ def test_every_mesh_computes_what_one_device_does(name):
     assert rollouts.lengths.min(initial=LENGTH, where=rollouts.lengths > 1) > 1 and rollouts.truncated.any()
     for sizes in MESHES:
         mesh = make_mesh(sizes)
-        model, rules = Transformer(cfg, mesh=mesh), model_rules(cfg)
-        placed = place(params, mesh, rules)
+        model, rules = Transformer(cfg, mesh=mesh), partition_rules(cfg)
+        placed = shard_params(params, mesh, rules)
         sampler = Sampler(TransformerDecoder(model), **LIMITS, rows=12, mesh=mesh)
         assert_same_samples(sampler(placed, prompts(cfg), keys=keys()), rollouts, f"{sizes}")
 
-        given = on_rows((prompts(cfg), rollouts.tokens, rollouts.mask), mesh)
+        given = shard_batch((prompts(cfg), rollouts.tokens, rollouts.mask), mesh)
         assert_close(jax.jit(partial(score_completions, model=model))(placed, *given), scores)
 
-        update = Updater(model=model, algorithm=GRPO, optimizer=OPTIMIZER, memory=1e5)
-        start = place(init_state(params, OPTIMIZER, 0), mesh, rules)
+        update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=OPTIMIZER, memory=1e5)
+        start = shard_params(init_state(params, OPTIMIZER, 0), mesh, rules)
         moved, ours = update(start, batch)
         assert_close(moved.params, state.params)
         for metric in ("loss", "entropy", "grad_norm"):
             np.testing.assert_allclose(ours[metric], metrics[metric], rtol=1e-5, atol=1e-6, err_msg=metric)
         momentum = moved.opt_state.inner[0].trace["model"]["layers"]["0"]["mlp"]["down_proj"]["weight"]
-        assert momentum.addressable_shards[0].data.shape == (cfg.width // sizes[1], cfg.mlp_width // sizes[2])
+        assert momentum.addressable_shards[0].data.shape == (
+            cfg.hidden_size // sizes[1],
+            cfg.intermediate_size // sizes[2],
+        )
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -145,11 +148,11 @@ def test_a_mesh_fills_its_devices():
     with pytest.raises(InputError, match=r"mesh 2,3,1 does not fill 8 devices: give 2,4,1 \(data, fsdp, tensor\)"):
         make_mesh((2, 3, 1))
     with pytest.raises(InputError, match="--mesh '2x4' is not three numbers: give data,fsdp,tensor, as 1,8,1"):
-        chosen_mesh("2x4")
+        mesh_from_flag("2x4")
 
 
 def test_every_parameter_has_one_rule_and_every_rule_a_parameter():
-    mesh, rules = make_mesh((2, 2, 2)), model_rules(TINY["llama3"])
+    mesh, rules = make_mesh((2, 2, 2)), partition_rules(TINY["llama3"])
     params = tiny_params(TINY["llama3"], 0)
     with pytest.raises(ValueError, match=r"rule 'lm_head\\\\.weight' matches no parameter"):
         shardings({name: x for name, x in params.items() if name != "lm_head"}, mesh, rules)
@@ -161,13 +164,13 @@ def test_every_parameter_has_one_rule_and_every_rule_a_parameter():
 
 
 def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
-    cfg, rules = FAMILIES["qwen2"], model_rules(FAMILIES["qwen2"])
+    cfg, rules = FAMILIES["qwen2"], partition_rules(FAMILIES["qwen2"])
     params, optimizer = tiny_params(cfg, 3), make_optimizer(1e-3)
     devices = {8: (2, 2, 2), 4: (1, 4, 1), 2: (2, 1, 1), 1: (1, 1, 1)}
 
     def fresh(count: int, params=params) -> TrainState:
         mesh = make_mesh(devices[count], jax.devices()[:count])
-        return placed_state(place(params, mesh, rules), optimizer, 7, mesh, rules)
+        return init_sharded_state(shard_params(params, mesh, rules), optimizer, 7, mesh, rules)
 
     for written, read in [(8, 1), (8, 2), (8, 4), (1, 8), (4, 8)]:
         saved = fresh(written)._replace(step=jnp.int32(3))

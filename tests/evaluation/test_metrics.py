@@ -20,8 +20,8 @@ def test_mean_with_se_by_hand():
     assert mean == 0.5
     assert se == pytest.approx(sqrt(1 / 12), abs=1e-15)
     # the same sample taken twice is no new evidence
-    once = np.array([[True], [False], [False], [True]])
-    assert mean_with_se(np.repeat(once, 5, axis=1)) == pytest.approx(mean_with_se(once))
+    broadcast_from_main = np.array([[True], [False], [False], [True]])
+    assert mean_with_se(np.repeat(broadcast_from_main, 5, axis=1)) == pytest.approx(mean_with_se(broadcast_from_main))
     assert mean_with_se(np.array([[1, 0]])) == (0.5, np.inf)
 
 

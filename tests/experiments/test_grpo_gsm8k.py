@@ -18,12 +18,12 @@ from jaxreason.training.state import init_state, make_optimizer
 from jaxreason.weights.load import load_folder
 from tests.experiments.harness import AS_SCRIPT, Experiment
 
-SIZES = ["--prompts-per-step", "2", "--groups", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
+SIZES = ["--prompts-per-step", "2", "--group-size", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
 SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
 DETERMINISTIC = {"seconds_sampling", "seconds_rewards", "seconds_update", "tokens_per_second"}
 
-LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "constant_groups_share", "length_mean", "tokens"}
-LOGGED |= {"tokens_read", "truncated_share", "loss", "kl", "entropy", "clip_share", "grad_norm", "skipped_updates"}
+LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "frac_reward_zero_std", "length_mean", "tokens"}
+LOGGED |= {"train_tokens", "truncated_share", "loss", "kl", "entropy", "clip_fraction", "grad_norm", "skipped_updates"}
 LOGGED |= {"logp_difference_mean", "logp_difference_max", "tries", "groups_learned", "staleness_mean"} | DETERMINISTIC
 
 
@@ -150,7 +150,7 @@ def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):
     done = run.run("--steps", "1", "--max-tokens", "1")
     assert done.returncode == 0, done.stderr
     config = json.loads((run.folder / "config.json").read_text())
-    assert (config["steps"], config["max_tokens"], config["groups"]) == (1, 1, 4)
+    assert (config["steps"], config["max_tokens"], config["group_size"]) == (1, 1, 4)
     assert rows(run.folder / "metrics.jsonl")[0]["length_mean"] == 1
 
 
@@ -199,7 +199,7 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
         (["--max-tokens", "500"], "more than the model's context of 512: shorten the prompt or lower --max-tokens"),
         (["--update-memory", "0"], "--update-memory 0.0 is out of range"),
         (["--temperature", "0"], "--temperature 0.0 is out of range: give a number from 0.001 to 1000.0"),
-        (["--groups", "1"], "--groups 1 is out of range: give a number of at least 2"),
+        (["--group-size", "1"], "--group-size 1 is out of range: give a number of at least 2"),
         (["--top-p", "7"], "top_p 7.0 is out of range: give a number from 0.0 to 1.0"),
         (["--learning-rate", "nan"], "--learning-rate nan is out of range"),
         (["--eval-problems", "70"], "sums leaves 0 training problems after 70 for validation"),

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from jaxreason.inference import load_reasoner
+from jaxreason.inference import load_inference_model
 from jaxreason.sampling import GREEDY
 from tests.experiments.harness import Experiment
 
@@ -93,7 +93,7 @@ QUESTION = "Vizo has 12 bags with 4 eggs in each. Vizo gives 9 eggs to Hinir. Ho
 
 def test_a_chat_answers_as_the_model_does():
     how = {"sampling": GREEDY, "max_tokens": 80, "ask": str}
-    reasoner = load_reasoner("tiny", **how)
+    reasoner = load_inference_model("tiny", **how)
     messages = [{"role": "user", "content": QUESTION}]
     ((expected,),) = reasoner.complete([reasoner.prompt(messages)], jax.random.split(jax.random.key(0), (1, 1)))
     done = chat(said=f"{QUESTION}\n\n/new\n{QUESTION}\n/quit\nnever asked\n")

@@ -36,7 +36,7 @@ def test_a_road_ends_and_goes_on_after_an_interruption(script, flags, also, inte
     assert {file.name for file in run.folder.iterdir()} >= LEFT | also
     metrics, summary = rows(run.folder / "metrics.jsonl"), json.loads((run.folder / "summary.json").read_text())
     assert [row["step"] for row in metrics] == [1, 2, 3, 4]
-    assert all(row["tokens_read"] >= row["tokens"] > 0 for row in metrics)
+    assert all(row["train_tokens"] >= row["tokens"] > 0 for row in metrics)
     assert summary["before"].keys() == summary["after"].keys() and summary["tokens"] > 0
     if interrupted:
         shutil.rmtree(run.folder / "checkpoints" / "4")  # as if killed after the checkpoint of step 3
@@ -60,7 +60,7 @@ def test_exported_adapters_merge_to_the_exported_model(tmp_path):
 def test_a_budget_of_tokens_ends_the_training(tmp_path):
     run = Experiment("sft.py", tmp_path / "run", *FEW, "--token-budget", "700")
     assert run.run().returncode == 0
-    read = [row["tokens_read"] for row in rows(run.folder / "metrics.jsonl")]
+    read = [row["train_tokens"] for row in rows(run.folder / "metrics.jsonl")]
     assert sum(read[:-1]) < 700 <= sum(read) and len(read) < 4
 
 
@@ -127,7 +127,7 @@ def test_roads_are_compared_in_one_table(tmp_path):
     header, *lines = (run.folder / "roads.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["solutions", "dpo"]
     table = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
-    assert all(int(row["tokens_read"]) >= 500 and float(row["teraflops"]) > 0 for row in table)
+    assert all(int(row["train_tokens"]) >= 500 and float(row["teraflops"]) > 0 for row in table)
     assert int(table[0]["tokens_written_before"]) == 0 < int(table[1]["tokens_written_before"])
     again = run.run()  # every road is finished: nothing is trained
     assert again.returncode == 0 and "the first step" not in again.stdout

@@ -12,23 +12,23 @@ from jaxreason.errors import InputError
 from jaxreason.inference import (
     Cost,
     Group,
-    Reasoner,
+    InferenceModel,
     Sample,
     SelfCertainty,
-    adaptive,
     best_of_n,
+    cascade,
+    early_stopping_vote,
     force_budget,
-    load_reasoner,
+    load_inference_model,
     mean_logp,
     refine,
     rewarded,
     self_consistency,
     step_search,
-    until_decided,
     weighted_consistency,
 )
 from jaxreason.inference.model import Prompt
-from jaxreason.models.cost import reading_flops, writing_flops
+from jaxreason.models.cost import decode_flops, prefill_flops
 from jaxreason.rewards import numbers
 from jaxreason.sampling import GREEDY, Sampling
 from jaxreason.tasks import Problem, load_task, messages
@@ -37,10 +37,10 @@ KEY = jax.random.key(0)
 
 
 @lru_cache
-def reasoner(sampling: Sampling = GREEDY) -> Reasoner:
+def reasoner(sampling: Sampling = GREEDY) -> InferenceModel:
     task = load_task("grade-school")
     how = {"sampling": sampling, "max_tokens": 48, "ask": lambda problem: messages(task, problem)}
-    return load_reasoner("tiny", **how)
+    return load_inference_model("tiny", **how)
 
 
 @lru_cache
@@ -95,14 +95,14 @@ def test_answers_cost_what_is_read_and_written():
     group, (config,) = groups()[0], reasoner().configs
     prompt, lengths = len(group.samples[0].prompt.tokens), [len(one.tokens) for one in group.samples]
     assert group.cost.prompt_tokens == prompt and group.cost.tokens == sum(lengths)
-    flops = reading_flops(config, prompt) + sum(writing_flops(config, prompt, length) for length in lengths)
+    flops = prefill_flops(config, prompt) + sum(decode_flops(config, prompt, length) for length in lengths)
     assert group.cost.flops == pytest.approx(flops) and group.cost.seconds > 0
     best = best_of_n(group, SelfCertainty(reasoner(Sampling())))
     assert best.cost.prompt_tokens == 2 * prompt + sum(lengths) and best.cost.flops > 1.5 * flops
 
 
 def test_an_early_stop_gives_the_full_votes_answer_for_fewer_tokens():
-    some = until_decided(reasoner(Sampling()), problems(), 8, KEY, at_once=2)
+    some = early_stopping_vote(reasoner(Sampling()), problems(), 8, KEY, microbatch_size_=2)
     for part, whole in zip(some, groups(), strict=True):
         assert [one.text for one in part.samples] == [one.text for one in whole.samples[: len(part.samples)]]
         assert self_consistency(part).text == self_consistency(whole).text
@@ -155,11 +155,11 @@ def test_a_refinement_is_kept_if_it_is_better():
 def test_only_doubtful_problems_get_more():
     asked = []
 
-    def dear(some):
+    def expensive(some):
         asked.extend(some)
         return [group for group in groups() if group.problem in some]
 
-    done = adaptive(problems(), lambda some: [group.first(2) for group in groups()], dear)
+    done = cascade(problems(), lambda some: [group.first(2) for group in groups()], expensive)
     doubtful = [g.problem for g in groups() if len({*map(numbers.parse_number, filter(None, g.answers[:2]))}) != 1]
     assert asked == doubtful and 0 < len(asked) < len(done)
     costs = {group.problem.index: group for group in groups()}
@@ -172,13 +172,13 @@ def test_only_doubtful_problems_get_more():
     [
         (lambda r, p: r.answer(p, 0, KEY), "0 samples of 6 problems"),
         (lambda r, p: r.answer([], 1, KEY), "1 samples of 0 problems"),
-        (lambda r, p: until_decided(r, p, 4, KEY, at_once=5), "5 answers at once of 4"),
+        (lambda r, p: early_stopping_vote(r, p, 4, KEY, microbatch_size_=5), "5 answers at once of 4"),
         (lambda r, p: force_budget(r, p, 1, KEY, budget=40, answer_tokens=9), "more than the 48 tokens"),
         (lambda r, p: force_budget(r, p, 1, KEY, budget=-1), "budget -1"),
         (lambda r, p: step_search(r, p, KEY, scorer=mean_logp, expand=0), "expand 0"),
         (lambda r, p: refine(r, p, KEY, rounds=-1), "-1 rounds"),
         (lambda r, p: refine(replace(r, max_tokens=300), p, KEY), "more than the model's context of 512"),
-        (lambda r, p: load_reasoner("tiny", guide="tiny"), "base '': give both"),
+        (lambda r, p: load_inference_model("tiny", guide="tiny"), "base '': give both"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sampled(call, message):

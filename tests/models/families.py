@@ -15,24 +15,32 @@ from jaxreason.models.transformer import param_shapes
 from jaxreason.text.tokenizer import HuggingFace, Tokenizer
 from jaxreason.types import Params, Prompts
 
-SIZES = {"vocab": 30, "width": 24, "layers": 2, "heads": 4, "kv_heads": 2, "mlp_width": 40, "context": 64}
+SIZES = {
+    "vocab": 30,
+    "hidden_size": 24,
+    "layers": 2,
+    "heads": 4,
+    "kv_heads": 2,
+    "intermediate_size": 40,
+    "max_seq_len": 64,
+}
 
 TINY = {
-    "llama": ModelConfig(family="llama", **SIZES, head_width=6, norm_eps=1e-5),
+    "llama": ModelConfig(family="llama", **SIZES, head_dim=6, norm_eps=1e-5),
     "llama3": ModelConfig(
         family="llama",
         **SIZES,
-        head_width=6,
+        head_dim=6,
         norm_eps=1e-5,
-        tied=False,
+        tie_embeddings=False,
         rope=Rope(theta=100.0, kind="llama3", factor=8.0, original_context=12),  # keeps one frequency, blends one
     ),
-    "qwen2": ModelConfig(family="qwen2", **SIZES, head_width=6, qkv_bias=True, rope=Rope(theta=1000.0)),
-    "qwen3": ModelConfig(family="qwen3", **SIZES, head_width=10, qk_norm=True, rope=Rope(theta=1000.0)),
+    "qwen2": ModelConfig(family="qwen2", **SIZES, head_dim=6, qkv_bias=True, rope=Rope(theta=1000.0)),
+    "qwen3": ModelConfig(family="qwen3", **SIZES, head_dim=10, qk_norm=True, rope=Rope(theta=1000.0)),
     "gemma3": ModelConfig(
         family="gemma3_text",
         **SIZES | {"layers": 3},
-        head_width=10,
+        head_dim=10,
         rope=Rope(theta=1000.0),
         local_rope=Rope(theta=50.0),
         window=5,
@@ -58,7 +66,7 @@ def tiny_params(cfg: ModelConfig, seed: int) -> Params:
         if name.endswith("bias"):
             return 0.5 * x
         if name in ("model.embed_tokens.weight", "lm_head.weight"):
-            return 3 / np.sqrt(cfg.width) * x
+            return 3 / np.sqrt(cfg.hidden_size) * x
         return 1.5 / np.sqrt(shape[1]) * x
 
     shapes = sorted(param_shapes(cfg).items())

@@ -109,13 +109,13 @@ def test_published_llama_is_read() -> None:
     assert config_from_hf(LLAMA_3_2_1B) == ModelConfig(
         family="llama",
         vocab=128256,
-        width=2048,
+        hidden_size=2048,
         layers=16,
         heads=32,
         kv_heads=8,
-        head_width=64,
-        mlp_width=8192,
-        context=131072,
+        head_dim=64,
+        intermediate_size=8192,
+        max_seq_len=131072,
         rope=Rope(theta=500_000.0, kind="llama3", factor=32.0),
         norm_eps=1e-5,
     )
@@ -123,14 +123,14 @@ def test_published_llama_is_read() -> None:
 
 def test_published_qwen_is_read() -> None:
     config = config_from_hf(QWEN2_5_0_5B)
-    assert (config.qkv_bias, config.qk_norm, config.head_width, config.window) == (True, False, 64, 0)
+    assert (config.qkv_bias, config.qk_norm, config.head_dim, config.window) == (True, False, 64, 0)
 
 
 def test_published_gemma_is_read() -> None:
     config = config_from_hf(GEMMA_3_1B)
     assert [i for i, slides in enumerate(config.sliding) if not slides] == [5, 11, 17, 23]
     assert (config.rope.theta, config.local_rope.theta, config.window) == (1e6, 1e4, 512)
-    assert (config.query_scale, config.embed_scale, config.tied) == (1 / 16, 1152**0.5, True)
+    assert (config.query_scale, config.embed_scale, config.tie_embeddings) == (1 / 16, 1152**0.5, True)
     assert isinstance(config_to_hf(config)["query_pre_attn_scalar"], int)  # transformers refuses 256.0
 
 
@@ -162,14 +162,14 @@ def test_missing_field_is_named() -> None:
 
 
 def test_gguf_keys_are_read_and_unknown_ones_refused() -> None:
-    config = config_from_gguf(GGUF, vocab=30, tied=False)
-    assert (config.kv_heads, config.head_width, config.rope.theta, config.tied) == (4, 8, 10_000.0, False)
+    config = config_from_gguf(GGUF, vocab=30, tie_embeddings=False)
+    assert (config.kv_heads, config.head_dim, config.rope.theta, config.tie_embeddings) == (4, 8, 10_000.0, False)
     with pytest.raises(InputError, match=r"llama\.expert_count = 8"):
-        config_from_gguf(GGUF | {"llama.expert_count": 8}, vocab=30, tied=False)
+        config_from_gguf(GGUF | {"llama.expert_count": 8}, vocab=30, tie_embeddings=False)
     with pytest.raises(InputError, match="'phi3'"):
-        config_from_gguf(GGUF | {"general.architecture": "phi3"}, vocab=30, tied=False)
+        config_from_gguf(GGUF | {"general.architecture": "phi3"}, vocab=30, tie_embeddings=False)
     with pytest.raises(InputError, match=r"llama\.block_count"):
-        config_from_gguf({k: v for k, v in GGUF.items() if k != "llama.block_count"}, vocab=30, tied=False)
+        config_from_gguf({k: v for k, v in GGUF.items() if k != "llama.block_count"}, vocab=30, tie_embeddings=False)
 
 
 def test_gguf_names_sliding_layers_by_a_period_or_one_by_one() -> None:
@@ -178,13 +178,13 @@ def test_gguf_names_sliding_layers_by_a_period_or_one_by_one() -> None:
     one_by_one = [True, False, True, False, True, False, True]
     for given, sliding in ((None, [True] * 5 + [False, True]), (2, one_by_one), (one_by_one, one_by_one)):
         pattern = {} if given is None else {"gemma3.attention.sliding_window_pattern": given}
-        assert config_from_gguf(keys | pattern, vocab=30, tied=True).sliding == tuple(sliding)
+        assert config_from_gguf(keys | pattern, vocab=30, tie_embeddings=True).sliding == tuple(sliding)
 
 
 def test_gguf_factors_give_back_the_published_scaling() -> None:
     rope = Rope(theta=500_000.0, kind="llama3", factor=32.0)
     factors = (inverse_frequencies(Rope(theta=500_000.0), 8) / inverse_frequencies(rope, 8)).astype(np.float32)
     keys = GGUF | {"llama.rope.freq_base": 500_000.0}
-    assert config_from_gguf(keys, vocab=30, tied=True, rope_factors=factors).rope == rope
+    assert config_from_gguf(keys, vocab=30, tie_embeddings=True, rope_factors=factors).rope == rope
     with pytest.raises(InputError, match="rope_freqs"):
-        config_from_gguf(keys, vocab=30, tied=True, rope_factors=factors * 1.1)
+        config_from_gguf(keys, vocab=30, tie_embeddings=True, rope_factors=factors * 1.1)

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxreason.errors import InputError
 from jaxreason.models import fuse
-from jaxreason.models.lora import Lora, adaptable, init_lora, merge, overlay, unmerge
+from jaxreason.models.lora import Lora, attach_scale, init_lora, merge, merge_trees, unmerge
 from jaxreason.models.transformer import Transformer, run_completions, run_prompts, unembed
 from jaxreason.weights import save_folder
 from jaxreason.weights.adapters import load_lora, save_lora
@@ -45,10 +45,10 @@ def logits(params):
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("k_proj", "o_proj", "up_proj", "down_proj")])
 def test_merged_equals_applied_in_both_layouts(layout, targets):
     fresh = init_lora(jax.random.key(0), PARAMS, rank=3, alpha=6.0, targets=targets)
-    np.testing.assert_array_equal(logits(overlay(adaptable(PARAMS, fresh), fresh.adapters)), logits(PARAMS))
+    np.testing.assert_array_equal(logits(merge_trees(attach_scale(PARAMS, fresh), fresh.adapters)), logits(PARAMS))
     lora = random_lora(targets=targets)
     merged = merge(PARAMS, lora)
-    applied = logits(overlay(adaptable(layout(PARAMS), lora), lora.adapters))
+    applied = logits(merge_trees(attach_scale(layout(PARAMS), lora), lora.adapters))
     np.testing.assert_allclose(applied, logits(merged), atol=1e-5 * float(jnp.abs(applied).max()))
     assert float(jnp.abs(applied - logits(PARAMS)).max()) > 0.1
     for name, x in flatten_dict(unmerge(merged, lora)).items():
@@ -62,7 +62,7 @@ def test_files_hold_what_was_saved_and_foreign_ones_are_refused(tmp_path):
     assert again.scale == lora.scale == 2.0
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), again.adapters, lora.adapters))
     with pytest.raises(InputError, match="does not fit the model"):
-        load_lora(tmp_path, tiny_params(replace(CFG, mlp_width=44), seed=0))
+        load_lora(tmp_path, tiny_params(replace(CFG, intermediate_size=44), seed=0))
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"use_dora": True}))
     with pytest.raises(InputError, match="use_dora = True is not implemented"):
@@ -87,7 +87,7 @@ def test_peft_reads_our_files_and_we_read_peft(tmp_path):
     whole = np.concatenate([np.asarray(prompts.tokens[0]), completions[0, 0]])
     with torch.no_grad():
         expected = model(torch.tensor(whole)[None]).logits[0, 11:]
-    found = logits(overlay(adaptable(PARAMS, lora), lora.adapters))[0, 0]
+    found = logits(merge_trees(attach_scale(PARAMS, lora), lora.adapters))[0, 0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     model.save_pretrained(tmp_path / "theirs")
     again = load_lora(tmp_path / "theirs", PARAMS)

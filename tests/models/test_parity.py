@@ -14,7 +14,7 @@ from jaxreason.errors import InputError
 from jaxreason.models.config import config_from_hf, config_to_hf
 from jaxreason.models.transformer import (
     Transformer,
-    empty_caches,
+    init_caches,
     param_shapes,
     run_completions,
     run_prompts,
@@ -23,7 +23,7 @@ from jaxreason.models.transformer import (
 )
 from jaxreason.types import Prompts
 from jaxreason.weights.load import load_model
-from jaxreason.weights.resolve import PACKAGED, packaged_file
+from jaxreason.weights.resolve import PIP_MODELS, packaged_file
 from tests.models.families import TINY, tiny_batch, tiny_params
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -59,7 +59,7 @@ def check_tiny(family: str, seed: int, reference: np.ndarray) -> None:
     taught = unembed(params, complete(params, jnp.array(completions), context), model=model)
     np.testing.assert_allclose(taught, expected, rtol=0, atol=TINY_TOLERANCE)
 
-    caches = empty_caches(context, G, T)
+    caches = init_caches(context, G, T)
     for t in range(T):
         tokens = jnp.array(completions[:, :, t])
         hidden, caches = decode(params, tokens, jnp.array(t), jnp.zeros(P, jnp.int32), context, caches)
@@ -83,13 +83,13 @@ def test_tiny_models_agree_with_transformers(family: str, tmp_path: Path) -> Non
 
     model = make.saved(family, 1, tmp_path / "model")
     check_tiny(family, 1, make.tiny_reference(model, family, 1))
-    tied = {"lm_head.weight"} if TINY[family].tied else set()
+    tied = {"lm_head.weight"} if TINY[family].tie_embeddings else set()
     shapes = {name: tuple(x.shape) for name, x in model.state_dict().items() if name not in tied}
     assert shapes == param_shapes(TINY[family])
     assert config_from_hf(json.loads(model.config.to_json_string())) == TINY[family]
 
 
-@pytest.fixture(scope="module", params=PACKAGED)
+@pytest.fixture(scope="module", params=PIP_MODELS)
 def packaged(request):
     """(alias, configuration, parameters, logits [T V] of the golden prompt) of an installed packaged model."""
     try:

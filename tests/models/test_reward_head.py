@@ -8,14 +8,14 @@ import pytest
 import tokenizers
 
 from jaxreason.errors import InputError
-from jaxreason.models import fuse, with_reward_head
+from jaxreason.models import add_reward_head, fuse
 from jaxreason.rewards.learned import LearnedReward
 from jaxreason.tasks import Problem
 from jaxreason.weights import load_model, save_folder
 from tests.models.families import TINY, tiny_params, tiny_tokenizer
 
-CFG = replace(TINY["qwen3"], tied=False)
-PARAMS, CONFIG = with_reward_head(jax.random.key(0), fuse(tiny_params(CFG, seed=1)), CFG)
+CFG = replace(TINY["qwen3"], tie_embeddings=False)
+PARAMS, CONFIG = add_reward_head(jax.random.key(0), fuse(tiny_params(CFG, seed=1)), CFG)
 TOKENIZER = tiny_tokenizer()
 TOKENIZER.backend.tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
 PROBLEM = Problem("w3 w4 w5", "", "", 0)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxreason.models import fuse, scoring, unfuse
 from jaxreason.models.scoring import score_completions, score_hidden, token_ranks
-from jaxreason.models.transformer import Transformer, empty_caches, run_completions, run_prompts, run_step, unembed
+from jaxreason.models.transformer import Transformer, init_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
 
@@ -36,7 +36,7 @@ def test_cached_steps_equal_the_uncached_pass(name):
     _, context = prefill(params, prompts)
     whole = complete(params, tokens, context)
     begin, (P, G, T) = jnp.array([0, 2]), tokens.shape  # the second prompt's completions join two slots later
-    caches = empty_caches(context, G, T + 2)
+    caches = init_caches(context, G, T + 2)
     caches = jax.tree.map(lambda x: x + 100.0, caches)  # what others left in the slots must not be seen
     for slot in range(T + 2):
         at = jnp.clip(slot - begin, 0, T - 1)[:, None, None]
@@ -116,7 +116,7 @@ def test_scores_in_chunks_of_the_vocabulary_are_those_of_the_whole(monkeypatch, 
     model, tokens = Transformer(replace(model.cfg, vocab=vocab)), tokens % vocab
     params = tiny_params(model.cfg, seed=5)
     mask = jnp.ones(tokens.shape, bool).at[1, 0, 2:].set(False)
-    hidden = jax.random.normal(jax.random.key(1), (*tokens.shape, model.cfg.width))
+    hidden = jax.random.normal(jax.random.key(1), (*tokens.shape, model.cfg.hidden_size))
     weights = jnp.arange(tokens.size, dtype=jnp.float32).reshape(tokens.shape)
 
     def whole(params, hidden):
@@ -139,7 +139,7 @@ def test_scores_in_chunks_of_the_vocabulary_are_those_of_the_whole(monkeypatch, 
 def test_nan_states_of_padding_do_not_reach_the_unembeddings_gradient():
     model, params, _, tokens = setting("llama")
     mask = jnp.ones(tokens.shape, bool).at[0, 0, 3].set(False)
-    hidden = jnp.ones((*tokens.shape, model.cfg.width)).at[0, 0, 3].set(jnp.nan)
+    hidden = jnp.ones((*tokens.shape, model.cfg.hidden_size)).at[0, 0, 3].set(jnp.nan)
     score = jax.jit(jax.grad(lambda p: score_hidden(p, hidden, tokens, mask, model=model).logps.sum()))
     assert bool(jnp.isfinite(score(params)["model"]["embed_tokens"]["weight"]).all())
 

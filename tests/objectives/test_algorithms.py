@@ -19,10 +19,10 @@ from jaxreason.objectives import (
     REINFORCE_PLUS_PLUS_BASELINE,
     RLOO,
 )
-from jaxreason.objectives.advantages import each_normalised
-from jaxreason.objectives.algorithms import Known, advantages_of, policy_loss
+from jaxreason.objectives.advantages import normalise_then_sum
+from jaxreason.objectives.algorithms import TokenScores, advantages_of, policy_loss
 from jaxreason.objectives.shaping import length_normalised, soft_overlong, truncated_importance
-from jaxreason.objectives.surrogates import clipped
+from jaxreason.objectives.surrogates import ppo_clip
 
 P, G, T = 2, 3, 5
 LENGTHS = np.array([[5, 2, 3], [1, 4, 5]])
@@ -42,7 +42,9 @@ def ours(algorithm, rewards=REWARDS):
     arrays = (jnp.asarray(x, jnp.float32) for x in (LOGPS, OLD, REFERENCE, OWN, ENTROPY))
     logps, old, reference, own, entropy = arrays
     mask, rewards = jnp.asarray(MASK), jnp.asarray(rewards, jnp.float32).reshape(-1, P, G)
-    advantages = advantages_of(algorithm, rewards, (1.0,) * len(rewards), Known(old, mask, reference, own, entropy))
+    advantages = advantages_of(
+        algorithm, rewards, (1.0,) * len(rewards), TokenScores(old, mask, reference, own, entropy)
+    )
     how = {"old_logps": own if algorithm.importance else old, "reference_logps": reference, "advantages": advantages}
     how |= {"weights": algorithm.aggregate(mask), "mask": mask}
 
@@ -156,8 +158,8 @@ def over_the_batch(values):
 
 
 def test_reinforce_plus_plus():
-    to_go = {(p, g, t): sum(charge(p, g, u) for u in range(t, LENGTHS[p, g])) for p, g, t in TOKENS}
-    advantages = over_the_batch({(p, g, t): REWARDS[p, g] - 0.01 * to_go[p, g, t] for p, g, t in TOKENS})
+    suffix_sum = {(p, g, t): sum(charge(p, g, u) for u in range(t, LENGTHS[p, g])) for p, g, t in TOKENS}
+    advantages = over_the_batch({(p, g, t): REWARDS[p, g] - 0.01 * suffix_sum[p, g, t] for p, g, t in TOKENS})
     compare(REINFORCE_PLUS_PLUS, lambda p, g, t: ppo(advantages[p, g, t], ratio(p, g, t), 0.2, 0.2), of_tokens)
 
 
@@ -180,7 +182,7 @@ def test_dual_clip():
         return ppo(advantage, r, 0.2, 0.2)
 
     assert any(normalised(p, g) < 0 and ratio(p, g, t) > 1.3 for p, g, t in TOKENS)
-    compare(replace(GRPO, surrogate=partial(clipped, dual=1.3)), token, of_sequences)
+    compare(replace(GRPO, surrogate=partial(ppo_clip, dual=1.3)), token, of_sequences)
 
 
 def test_truncated_importance():
@@ -211,7 +213,7 @@ def test_rewards_that_are_normalised_each_for_itself():
     def token(p, g, t):
         return ppo((total[p, g] - mean) / (deviation + 1e-4), ratio(p, g, t), 0.2, 0.2)
 
-    compare(replace(GRPO, combine=each_normalised), token, of_sequences, np.stack([REWARDS, second]))
+    compare(replace(GRPO, combine=normalise_then_sum), token, of_sequences, np.stack([REWARDS, second]))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_rewards_that_are_normalised_each_for_itself():
 )
 def test_rewards_of_length_by_hand(shape, expected):
     np.testing.assert_allclose(shape(jnp.asarray(REWARDS), jnp.asarray(LENGTHS)), expected, atol=1e-6)
-    shaped = replace(DR_GRPO, shape=shape)
+    shaped = replace(DR_GRPO, length_reward=shape)
     total = REWARDS + np.array(expected)
 
     def token(p, g, t):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxreason.models import scoring
-from jaxreason.models.scoring import Top, compare_hidden, compare_top
+from jaxreason.models.scoring import TopK, full_divergence, topk_divergence
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.divergence import forward_kl, jensen_shannon, reverse_kl
 from jaxreason.objectives.preference import bradley_terry, dpo, ipo, simpo
@@ -74,7 +74,7 @@ def test_pairs_against_torch():
 # --- divergences: 50 entries in chunks of at least 12, a teacher of another width and with 3 entries of padding ---
 
 V, D, E, T = 50, 8, 12, 6
-STUDENT, TEACHER = (Transformer(replace(TINY["llama"], vocab=v, width=w)) for v, w in ((V, D), (V + 3, E)))
+STUDENT, TEACHER = (Transformer(replace(TINY["llama"], vocab=v, hidden_size=w)) for v, w in ((V, D), (V + 3, E)))
 DIVERGENCES = {
     "forward": forward_kl,
     "reverse": reverse_kl,
@@ -98,14 +98,14 @@ def params(weight):
 
 def compared(weight, hidden, teacher_weight, teacher_hidden, mask, divergence, temperature=1.5):
     how = {"model": STUDENT, "teacher_model": TEACHER, "divergence": divergence, "temperature": temperature}
-    return compare_hidden(params(weight), hidden, params(teacher_weight), teacher_hidden, mask, **how)
+    return full_divergence(params(weight), hidden, params(teacher_weight), teacher_hidden, mask, **how)
 
 
 def test_divergences_from_oneself_are_zero_and_nowhere_negative(heads):
     weight, hidden, *teacher, mask = heads
     for name, divergence in DIVERGENCES.items():
         how = {"model": STUDENT, "teacher_model": STUDENT, "divergence": divergence}
-        same = compare_hidden(params(weight), hidden, params(weight), hidden, mask, **how)
+        same = full_divergence(params(weight), hidden, params(weight), hidden, mask, **how)
         np.testing.assert_allclose(same, 0.0, atol=1e-5, err_msg=name)
         values = compared(weight, hidden, *teacher, mask, divergence)
         assert float(values[mask].min()) > 0 and float(jnp.abs(values[~mask]).max()) == 0, name
@@ -163,7 +163,7 @@ def test_stored_top_tokens_and_the_rest(heads):
         p, q = (jnp.exp(x) for x in (ours, theirs))
         left = [jnp.where(kept, 0.0, x).sum(-1) for x in (p, q)]
         expected = jnp.where(kept, q * (theirs - ours), 0.0).sum(-1) + left[1] * jnp.log(left[1] / left[0])
-        found = compare_top(params(weight), hidden, Top(ids, logps), mask, model=STUDENT, divergence=forward_kl)
+        found = topk_divergence(params(weight), hidden, TopK(ids, logps), mask, model=STUDENT, divergence=forward_kl)
         np.testing.assert_allclose(found, jnp.where(mask, expected, 0.0), rtol=1e-4, atol=1e-5)
     whole = compared(weight, hidden, teacher_weight, teacher_hidden, mask, forward_kl, temperature=1.0)
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)  # all but one stored: nothing is lost

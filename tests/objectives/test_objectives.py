@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.objectives.advantages import constant_groups, group_centred, group_normalised, uncompared
+from jaxreason.objectives.advantages import constant_groups, group_centred, group_normalised, no_baseline
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
-from jaxreason.objectives.algorithms import Algorithm, Known, advantages_of, policy_loss
-from jaxreason.objectives.surrogates import clipped, k1, k2, k3, reinforce
+from jaxreason.objectives.algorithms import Algorithm, TokenScores, advantages_of, policy_loss
+from jaxreason.objectives.surrogates import k1, k2, k3, ppo_clip, reinforce
 
 
 def test_advantages_by_hand():
@@ -39,17 +39,17 @@ def test_a_group_of_one_has_no_advantage():
 def test_clipped_surrogate_by_hand(ratio, advantage, loss, slope):
     def value(logp):
         one, here = jnp.ones((1, 1, 1)), jnp.ones((1, 1, 1), bool)
-        return clipped(logp.reshape(1, 1, 1), 0 * one, advantage * one, here, low=0.2, high=0.3)
+        return ppo_clip(logp.reshape(1, 1, 1), 0 * one, advantage * one, here, low=0.2, high=0.3)
 
     logp = jnp.log(jnp.array(ratio))
     np.testing.assert_allclose(value(logp).loss[0, 0, 0], loss, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(lambda x: value(x).loss.sum())(logp), slope, rtol=1e-6)
-    assert bool(value(logp).clipped[0, 0, 0]) == (slope == 0)
+    assert bool(value(logp).clip_mask[0, 0, 0]) == (slope == 0)
 
 
 def test_an_absurd_ratio_stays_finite():
     one = jnp.ones((1, 1, 1))
-    loss = clipped(0 * one, -1e4 * one, -one, one > 0).loss
+    loss = ppo_clip(0 * one, -1e4 * one, -one, one > 0).loss
     np.testing.assert_allclose(loss, np.exp(20), rtol=1e-5)
 
 
@@ -70,8 +70,8 @@ LOGITS, REFERENCE = jnp.array([0.3, -0.5, 1.2]), jnp.log(jnp.array([0.5, 0.3, 0.
 
 def enumerated(estimator, logits):
     """Expectation over the policy's own samples: value, and gradient with the samples held fixed."""
-    policy = jax.lax.stop_gradient(jax.nn.softmax(logits))
-    return jnp.sum(policy * estimator(jax.nn.log_softmax(logits), REFERENCE))
+    sampler = jax.lax.stop_gradient(jax.nn.softmax(logits))
+    return jnp.sum(sampler * estimator(jax.nn.log_softmax(logits), REFERENCE))
 
 
 def forward_kl(logits):
@@ -92,9 +92,9 @@ def test_values_of_the_kl_estimators():
 @pytest.mark.parametrize(
     "algorithm",
     [
-        Algorithm(uncompared, reinforce, token_mean, kl=k2, kl_weight=1.0),
-        Algorithm(uncompared, reinforce, token_mean, kl_weight=1.0, kl_in="reward"),
-        Algorithm(uncompared, reinforce, token_mean, kl_weight=1.0, kl_in="returns"),
+        Algorithm(no_baseline, reinforce, token_mean, kl=k2, kl_weight=1.0),
+        Algorithm(no_baseline, reinforce, token_mean, kl_weight=1.0, kl_in="reward"),
+        Algorithm(no_baseline, reinforce, token_mean, kl_weight=1.0, kl_in="returns"),
     ],
     ids=["loss", "reward", "returns"],
 )
@@ -104,7 +104,7 @@ def test_a_kl_pulls_like_the_true_one_in_expectation(algorithm):
     tokens = jax.random.categorical(jax.random.key(0), LOGITS, shape=(1, count, 1))
     mask, reference = jnp.ones(tokens.shape, bool), REFERENCE[tokens]
     old = jax.nn.log_softmax(LOGITS)[tokens]
-    advantages = advantages_of(algorithm, jnp.zeros((1, 1, count)), (1.0,), Known(old, mask, reference))
+    advantages = advantages_of(algorithm, jnp.zeros((1, 1, count)), (1.0,), TokenScores(old, mask, reference))
 
     def loss(logits, weights):
         how = {"old_logps": old, "reference_logps": reference, "advantages": advantages, "mask": mask}

@@ -19,9 +19,9 @@ from jaxreason.objectives import (
     REINFORCE_PLUS_PLUS_BASELINE,
     RLOO,
 )
-from jaxreason.objectives.algorithms import Known, advantages_of
+from jaxreason.objectives.algorithms import TokenScores, advantages_of
 from jaxreason.objectives.shaping import truncated_importance
-from jaxreason.objectives.surrogates import cispo, clipped
+from jaxreason.objectives.surrogates import cispo, ppo_clip
 from tests.objectives.test_algorithms import ENTROPY, LOGPS, MASK, OLD, OWN, REFERENCE, REWARDS, G, P, T, ours
 
 torch = pytest.importorskip("torch")
@@ -34,7 +34,7 @@ def rows(x) -> "torch.Tensor":
 
 
 def advantages(algorithm) -> np.ndarray:
-    known = Known(*(jnp.asarray(x, jnp.float32) for x in (OLD,)), jnp.asarray(MASK), jnp.asarray(REFERENCE))
+    known = TokenScores(*(jnp.asarray(x, jnp.float32) for x in (OLD,)), jnp.asarray(MASK), jnp.asarray(REFERENCE))
     made = advantages_of(algorithm, jnp.asarray(REWARDS, jnp.float32)[None], (1.0,), known)
     return np.broadcast_to(np.asarray(made), MASK.shape)
 
@@ -55,7 +55,7 @@ def assert_same(loss, leaf, algorithm):
         (DAPO, {"loss_type": "dapo", "epsilon_high": 0.28}),
         (GSPO, {"importance_sampling_level": "sequence", "epsilon_low": 3e-4, "epsilon_high": 4e-4}),
         (replace(CISPO, surrogate=partial(cispo, most=1.2)), {"loss_type": "cispo", "epsilon_high": 1.2}),
-        (replace(GRPO, surrogate=partial(clipped, dual=1.3)), {"delta": 1.3}),
+        (replace(GRPO, surrogate=partial(ppo_clip, dual=1.3)), {"delta": 1.3}),
         (replace(GRPO, top_entropy=0.4), {"top_entropy_quantile": 0.4}),
     ],
     ids=["grpo", "kl", "dr_grpo", "dapo", "gspo", "cispo", "dual", "top_entropy"],
@@ -100,8 +100,8 @@ def verl_functions():
 @pytest.mark.parametrize(
     ("algorithm", "function", "mode", "clip"),
     [
-        (replace(GRPO, surrogate=partial(clipped, dual=3.0)), "vanilla", "seq-mean-token-mean", {}),
-        (replace(DR_GRPO, surrogate=partial(clipped, dual=3.0)), "vanilla", "seq-mean-token-sum-norm", {}),
+        (replace(GRPO, surrogate=partial(ppo_clip, dual=3.0)), "vanilla", "seq-mean-token-mean", {}),
+        (replace(DR_GRPO, surrogate=partial(ppo_clip, dual=3.0)), "vanilla", "seq-mean-token-sum-norm", {}),
         (DAPO, "vanilla", "token-mean", {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "clip_ratio_c": 1e9}),
         (GSPO, "gspo", "seq-mean-token-mean", {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4}),
         (replace(CISPO, surrogate=partial(cispo, most=1.2)), "cispo", "token-mean", {"clip_ratio_low": 1.0}),

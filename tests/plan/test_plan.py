@@ -15,8 +15,8 @@ from jaxreason.errors import InputError
 from jaxreason.models.cost import matrix_parameters
 from jaxreason.plan.__main__ import Config, run
 from jaxreason.plan.figures import measure
-from jaxreason.plan.programs import Work, programs
-from jaxreason.plan.report import flags, nearest, plan, roomiest
+from jaxreason.plan.programs import StepSpec, programs
+from jaxreason.plan.report import best_mesh, flags, nearest, plan
 from jaxreason.plan.slices import Slice, find_slice
 from jaxreason.weights.presets import preset
 from tests.models.families import TINY
@@ -36,39 +36,41 @@ def test_figures_of_a_loop_with_a_collective_counted_by_hand():
     figures, result = measure(jax.jit(three_layers), x, w)
     assert figures.arguments == (8 * 32 + 3 * 4 * 32) * 4
     assert figures.flops == pytest.approx(3 * 2 * 8 * 32 * 32, rel=0.01)
-    assert figures.sent == pytest.approx({kind: 0.0 for kind in figures.sent} | {"all-gather": 3 * 32 * 32 * 4 * 7 / 8})
+    assert figures.collective_bytes == pytest.approx(
+        {kind: 0.0 for kind in figures.collective_bytes} | {"all-gather": 3 * 32 * 32 * 4 * 7 / 8}
+    )
     assert result.shape == (64, 32) and result.sharding.is_equivalent_to(x.sharding, 2)
 
 
-def small(family: str, layers: int, **changes) -> Work:
+def small(family: str, layers: int, **changes) -> StepSpec:
     cfg = replace(TINY[family], layers=layers, **changes)
-    return Work(cfg, make_mesh((1, 4, 1), jax.devices()[:4]), 8, 4, 16, 64, dtype=jnp.float32, remat=False)
+    return StepSpec(cfg, make_mesh((1, 4, 1), jax.devices()[:4]), 8, 4, 16, 64, dtype=jnp.float32, remat=False)
 
 
 @pytest.mark.parametrize("work", [small("qwen3", 12), small("gemma3", 12, sliding=(True, True, False) * 4)])
 def test_shallow_models_foretell_a_deep_one(work):
-    foretold, compiled = programs(work), programs(work, whole=True)
+    extrapolate_memory, compiled = programs(work), programs(work, whole=True)
     for name, figures in compiled.items():
-        assert foretold[name].arguments == figures.arguments
-        assert foretold[name].flops == pytest.approx(figures.flops, rel=0.05)
-        assert foretold[name].working == pytest.approx(figures.working, rel=0.1, abs=2e5)
+        assert extrapolate_memory[name].arguments == figures.arguments
+        assert extrapolate_memory[name].flops == pytest.approx(figures.flops, rel=0.05)
+        assert extrapolate_memory[name].working == pytest.approx(figures.working, rel=0.1, abs=2e5)
 
 
-def update_flops(work: Work) -> float:
+def update_flops(work: StepSpec) -> float:
     """Of all parts: forward, again for what is recomputed, and twice for the gradient; every key is computed with."""
     cfg, prompt, written = work.cfg, work.prompt_tokens, work.max_tokens - 1
-    table = cfg.vocab * cfg.width
-    layers, attention = matrix_parameters(cfg) - table, 4 * cfg.layers * cfg.heads * cfg.head_width
+    table = cfg.vocab * cfg.hidden_size
+    layers, attention = matrix_parameters(cfg) - table, 4 * cfg.layers * cfg.heads * cfg.head_dim
     of_prompt = prompt * (2 * layers + attention * prompt)
     of_completion = written * (2 * layers + attention * (prompt + written)) + (written + 1) * 2 * table
-    return 4 * work.prompts * (of_prompt + work.groups * of_completion)
+    return 4 * work.prompts * (of_prompt + work.group_size * of_completion)
 
 
 @pytest.mark.parametrize("name", ["gemma3-270m", "qwen3-0.6b"])
 def test_the_tpu_compiler_takes_sampler_and_update(name):
     pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'jaxreason[tpu]'")
     on = find_slice("v5e:2x2")
-    work = roomiest(Work(preset(name), make_mesh((1, 1, 1), on.devices[:1]), 32, 8, 256, 512), on, False)
+    work = best_mesh(StepSpec(preset(name), make_mesh((1, 1, 1), on.devices[:1]), 32, 8, 256, 512), on, False)
     found = plan(work, on)
     assert found.fits and 0 < found.peak < on.memory
     flops = found.programs["gradient"].flops * found.calls["gradient"] * len(on.devices)
@@ -101,7 +103,7 @@ def test_what_does_not_fit_leads_to_what_does():
         ({"model": "gemma3-270m", "prompts_per_step": 12}, "divides over no mesh of 8 chips: give 16"),
         ({"table": "v9"}, "--table 'v9' is unknown"),
         ({"dtype": "int8"}, "--dtype 'int8' is unknown"),
-        ({"groups": 1}, "--groups 1 is out of range"),
+        ({"group_size": 1}, "--group-size 1 is out of range"),
     ],
 )
 def test_bad_input_is_refused_in_a_line(flags, message):

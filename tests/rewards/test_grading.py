@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from jaxreason.rewards import Grading
+from jaxreason.rewards import AsyncGrader
 from jaxreason.tasks import Problem
 
 PROBLEMS = [Problem(question="", answer=answer, solution="", index=0) for answer in "12"]
@@ -18,7 +18,7 @@ def test_rewards_are_worked_out_while_the_caller_goes_on():
         assert go.wait(timeout=5)
         return float(text == problem.answer)
 
-    with Grading(PROBLEMS, [slow]) as grading:
+    with AsyncGrader(PROBLEMS, [slow]) as grading:
         grading.add([1], [["2", "1", "1"]])  # comes back although no reward can be finished yet
         go.set()
         grading.add([0], [["1", "2", "1"]])
@@ -30,7 +30,7 @@ def test_a_reward_that_raises_is_heard():
     def broken(text, problem):
         raise ZeroDivisionError
 
-    with Grading(PROBLEMS[:1], [broken]) as grading:
+    with AsyncGrader(PROBLEMS[:1], [broken]) as grading:
         grading.add([0], [["1"]])
     with pytest.raises(ZeroDivisionError):
         _ = grading.grades

@@ -7,8 +7,8 @@ import pytest
 from jaxreason.models.scoring import Scores
 from jaxreason.rewards import grade
 from jaxreason.rewards.intrinsic import (
-    ClusterShare,
-    Majority,
+    ClusterReward,
+    MajorityReward,
     agreement,
     self_certainty,
     token_entropy,
@@ -30,14 +30,16 @@ def test_scores_by_hand():
 
 
 def test_the_majority_is_right_whatever_the_truth():
-    rewards = grade([TEXTS], [PROBLEM], Majority())
+    rewards = grade([TEXTS], [PROBLEM], MajorityReward())
     np.testing.assert_array_equal(rewards, [[1, 1, 1, 0, 0, 0]])
-    np.testing.assert_array_equal(grade([["none", "so"]], [PROBLEM], Majority()), [[0, 0]])
+    np.testing.assert_array_equal(grade([["none", "so"]], [PROBLEM], MajorityReward()), [[0, 0]])
 
 
 def test_equal_answers_earn_their_share_unless_all_differ():
-    np.testing.assert_allclose(grade([TEXTS], [PROBLEM], ClusterShare()), [[0.5, 0.5, 0.5, 1 / 6, 0, 1 / 6]], rtol=1e-6)
-    np.testing.assert_array_equal(grade([["#### 1", "#### 2", "#### 3"]], [PROBLEM], ClusterShare()), [[0, 0, 0]])
+    np.testing.assert_allclose(
+        grade([TEXTS], [PROBLEM], ClusterReward()), [[0.5, 0.5, 0.5, 1 / 6, 0, 1 / 6]], rtol=1e-6
+    )
+    np.testing.assert_array_equal(grade([["#### 1", "#### 2", "#### 3"]], [PROBLEM], ClusterReward()), [[0, 0, 0]])
 
 
 def test_what_labels_are_worth():

@@ -6,7 +6,7 @@ from itertools import permutations, product
 import pytest
 
 from jaxreason.errors import InputError
-from jaxreason.rewards.numbers import stated_answer
+from jaxreason.rewards.numbers import extract_answer
 from jaxreason.rewards.votes import borda_weights, clusters, decided, majority_vote, votes_needed, weighted_vote
 from jaxreason.tasks import Problem
 
@@ -29,7 +29,7 @@ def test_majority_vote(answers, winner):
 def test_answers_that_mean_the_same_are_one_cluster():
     problem = Problem("?", "83", "", 0)
     texts = ["so x = 83", "83", "83.0", r"\boxed{83}", r"\boxed{84}", "#### $83", "none"]
-    answers = [stated_answer(text, problem, lenient=True) for text in texts]
+    answers = [extract_answer(text, problem, lenient=True) for text in texts]
     assert clusters(answers) == [[0, 1, 2, 3, 5], [4]]
 
 

@@ -28,10 +28,10 @@ def test_resuming_keeps_whole_lines_up_to_the_step_and_drops_the_rest(tmp_path):
 
 
 def test_another_config_is_refused_with_every_difference(tmp_path):
-    RunFolder(tmp_path, {"seed": 0, "groups": 8, "steps": 5})
-    RunFolder(tmp_path, {"seed": 0, "groups": 8, "steps": 9})
+    RunFolder(tmp_path, {"seed": 0, "group_size": 8, "steps": 5})
+    RunFolder(tmp_path, {"seed": 0, "group_size": 8, "steps": 9})
     with pytest.raises(InputError, match="groups = 8, not 4, seed = 0, not 1: choose another --out"):
-        RunFolder(tmp_path, {"seed": 1, "groups": 4, "steps": 9})
+        RunFolder(tmp_path, {"seed": 1, "group_size": 4, "steps": 9})
 
 
 def test_other_folders_and_damaged_files_are_refused_in_one_line(tmp_path):
@@ -43,7 +43,7 @@ def test_other_folders_and_damaged_files_are_refused_in_one_line(tmp_path):
     RunFolder(run, {"seed": 0})
     (run / "before.json").write_text('{"n": 5')
     with pytest.raises(InputError, match=r"before\.json is not JSON .* delete it or choose another --out"):
-        RunFolder(run, {"seed": 0}).remember("before.json", dict)
+        RunFolder(run, {"seed": 0}).load_or_compute("before.json", dict)
     (run / "config.json").write_text("[1]")
     with pytest.raises(InputError, match="not a folder of such a run"):
         RunFolder(run, {"seed": 0})

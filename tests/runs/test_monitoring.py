@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jaxreason.errors import InputError, Stopped
 from jaxreason.runs.folder import RunFolder
-from jaxreason.runs.monitoring import Health, traced, traced_steps
+from jaxreason.runs.monitoring import DivergenceMonitor, traced, traced_steps
 from jaxreason.runs.train import train
 from jaxreason.training.state import init_state
 
@@ -41,14 +41,14 @@ def test_gradients_that_stay_infinite_end_the_run_at_the_last_good_checkpoint(tm
 
 def test_a_collapse_of_the_reward_ends_the_run_at_the_last_good_checkpoint(tmp_path):
     rewards = [0.1 * min(step, 8) for step in range(1, 18)] + [0.02] * 23  # the ten best end with step 17
-    shown = dict.fromkeys(("strict_share", "lenient_share", "constant_groups_share", "length_mean", "entropy"), 0.0)
+    shown = dict.fromkeys(("strict_share", "lenient_share", "frac_reward_zero_std", "length_mean", "entropy"), 0.0)
     shown |= dict.fromkeys(("grad_norm", "tokens_per_second", "seconds_sampling", "seconds_update"), 0.0)
     with pytest.raises(Stopped, match=r"step 27: the mean reward fell from 0.800 to 0.020; .*checkpoints/15: "):
         trained(tmp_path, lambda step: {"reward_mean": rewards[step - 1], **shown})
 
 
 def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
-    health = Health()
+    health = DivergenceMonitor()
     for step in range(1, 200):
         earned = {"reward_mean": 1.0 if step > 100 else 0.0, "skipped_updates": step // 2}
         assert not health({"step": step, **earned})
@@ -56,7 +56,7 @@ def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
 
 @pytest.mark.parametrize(("completions", "ends"), [(4, False), (400, True)])
 def test_few_completions_may_fall_by_chance(completions, ends):
-    health, sizes = Health(), {"tokens": 8 * completions, "length_mean": 8.0}
+    health, sizes = DivergenceMonitor(), {"tokens": 8 * completions, "length_mean": 8.0}
     said = [health({"reward_mean": 0.25 if step < 4 else 0.0, **sizes}) for step in range(40)]
     assert any(said) == ends
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxreason.models.transformer import Transformer
-from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, generate, row_keys
+from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, continuous_batching, generate
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
@@ -17,7 +17,7 @@ COUNT, GROUPS, WIDTH = 11, 2, 6
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    monkeypatch.setattr(schedule, "STEPS", 4)  # caches of 4, 8, 16 slots, so that all of them are met
+    monkeypatch.setattr(continuous_batching, "STEPS", 4)  # caches of 4, 8, 16 slots, so that all of them are met
 
 
 def setting(name: str, max_tokens: int):
@@ -27,7 +27,7 @@ def setting(name: str, max_tokens: int):
     lengths = rng.integers(1, WIDTH + 1, COUNT)
     tokens = rng.integers(0, cfg.vocab, (COUNT, WIDTH)).astype(np.int32)
     prompts = Prompts(tokens, np.arange(WIDTH) < lengths[:, None])
-    keys = row_keys(jax.random.key(5), np.arange(COUNT), GROUPS)
+    keys = completion_keys(jax.random.key(5), np.arange(COUNT), GROUPS)
     how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling()}
     limits = {"max_tokens": max_tokens, "stop_ids": (1, 2, 3)}
     expected = jax.jit(partial(generate, **how, **limits))(tiny_params(cfg, 7), prompts, keys=keys)
@@ -52,7 +52,7 @@ def test_any_schedule_gives_the_same_texts(name, rows):
     assert len(parts) > 1
     for which, rollouts in parts:
         assert_equal(rollouts, jax.tree.map(lambda x, w=which: x[w], expected))
-    assert_equal(schedule.join_parts(parts), expected)
+    assert_equal(continuous_batching.concat_in_order(parts), expected)
 
 
 def test_a_limit_of_its_own_cuts_a_prompts_completions():
@@ -78,15 +78,15 @@ def test_the_long_ones_go_on_alone():
     """The batch of 22 shrinks to 5, and decodes far fewer rows than 22 to the end."""
     params, prompts, keys, how, limits, expected = setting("llama", max_tokens=60)
     sampler, decoded = Sampler(**how, **limits, rows=100), []
-    inner = sampler.advance
+    inner = sampler.decode_chunk
 
-    def advance(params, **kwargs):
+    def decode_chunk(params, **kwargs):
         before = int(kwargs["live"].state.slot)
         live, drawn = inner(params, **kwargs)
         decoded.append(live.alive.size * (int(live.state.slot) - before))
         return live, drawn
 
-    sampler.advance = advance
+    sampler.decode_chunk = decode_chunk
     assert_equal(sampler(params, prompts, keys=keys), expected)
     assert (
         jnp.sum(expected.lengths) - COUNT * GROUPS

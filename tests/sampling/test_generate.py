@@ -13,9 +13,9 @@ import pytest
 
 from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
-from jaxreason.sampling.decoder import TransformerDecoder, fresh
+from jaxreason.sampling.decoder import TransformerDecoder, init_decode_state
 from jaxreason.sampling.draw import GREEDY, Sampling
-from jaxreason.sampling.generate import Limits, advance, begin, generate, row_keys
+from jaxreason.sampling.generate import StopCriteria, completion_keys, decode_chunk, generate, prefill_and_sample
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_batch, tiny_params
 
@@ -26,9 +26,9 @@ CHAIN = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3], [0.3, 0.3, 0.4]])
 class Markov:
     """The next token depends on the last one alone; starts from token 0."""
 
-    def prefill(self, params, prompts, groups, slots):
+    def prefill(self, params, prompts, group_size, slots):
         P = prompts.tokens.shape[0]
-        return jnp.broadcast_to(params[0], (P, params.shape[1])), fresh((), (), P)
+        return jnp.broadcast_to(params[0], (P, params.shape[1])), init_decode_state((), (), P)
 
     def decode(self, params, tokens, state):
         return params[tokens], state._replace(slot=state.slot + 1)
@@ -38,18 +38,18 @@ class Markov:
 class Counter:
     """Says 1, 2, 3, ... after a prompt's first token, with certainty."""
 
-    def prefill(self, params, prompts, groups, slots):
+    def prefill(self, params, prompts, group_size, slots):
         first = prompts.tokens[:, 0] + 1
-        return 50 * jax.nn.one_hot(first, 10), fresh((), (), len(first))
+        return 50 * jax.nn.one_hot(first, 10), init_decode_state((), (), len(first))
 
     def decode(self, params, tokens, state):
         return 50 * jax.nn.one_hot(tokens + 1, 10), state._replace(slot=state.slot + 1)
 
 
-def run(decoder, params, prompts, groups, *, seed=0, **kwargs):
+def run(decoder, params, prompts, group_size, *, seed=0, **kwargs):
     P = prompts.tokens.shape[0]
     settings = {"max_tokens": 6, "stop_ids": (), "sampling": Sampling()} | kwargs
-    keys = row_keys(jax.random.key(seed), jnp.arange(P), groups)
+    keys = completion_keys(jax.random.key(seed), jnp.arange(P), group_size)
     return jax.jit(partial(generate, decoder=decoder, **settings))(params, prompts, keys=keys)
 
 
@@ -122,18 +122,18 @@ def test_a_rows_text_does_not_depend_on_its_neighbours(name):
     prompts, _ = tiny_batch(TINY[name], seed=3)
     decoder = partial(generate, decoder=TransformerDecoder(model), max_tokens=8, stop_ids=(4,), sampling=Sampling())
     decoder = jax.jit(decoder)
-    keys = row_keys(jax.random.key(1), jnp.array([17, 4]), 3)
+    keys = completion_keys(jax.random.key(1), jnp.array([17, 4]), 3)
     together = decoder(params, prompts, keys=keys)
     alone = decoder(params, Prompts(prompts.tokens[1:, :4], prompts.mask[1:, :4]), keys=keys[1:, 2:])
     np.testing.assert_array_equal(alone.tokens[0, 0], together.tokens[1, 2])
-    swapped = row_keys(jax.random.key(1), jnp.array([4, 17]), 3)
+    swapped = completion_keys(jax.random.key(1), jnp.array([4, 17]), 3)
     assert (jax.random.key_data(swapped[0]) == jax.random.key_data(keys[1])).all()
 
 
 def test_new_parameters_change_the_samples_and_nothing_is_traced_again():
     cfg = TINY["llama"]
     prompts, _ = tiny_batch(cfg, seed=1)
-    keys = row_keys(jax.random.key(0), jnp.arange(2), 2)
+    keys = completion_keys(jax.random.key(0), jnp.arange(2), 2)
     traced = chex.assert_max_traces(generate, n=1)
     sample = jax.jit(
         partial(
@@ -148,20 +148,20 @@ def test_new_parameters_change_the_samples_and_nothing_is_traced_again():
     np.testing.assert_array_equal(first.tokens, again.tokens)
     assert (first.tokens != other.tokens).any()
     shuffled = Prompts(prompts.tokens[:, ::-1], prompts.mask)
-    sample(tiny_params(cfg, 3), shuffled, keys=row_keys(jax.random.key(9), jnp.arange(2), 2))  # same shapes
+    sample(tiny_params(cfg, 3), shuffled, keys=completion_keys(jax.random.key(9), jnp.arange(2), 2))  # same shapes
 
 
 @pytest.mark.parametrize("P, G, K", [(1, 1, 2), (1, 4, 2), (4, 1, 2), (2, 4, 1), (2, 4, 2)])
 def test_a_decode_step_copies_no_cache(P, G, K):
     """A cache in another order than the products read costs a copy of all that was said so far, every step."""
     cfg, slots = replace(TINY["llama"], heads=4, kv_heads=K), 61
-    how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling(), "limits": Limits(slots, ())}
+    how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling(), "limits": StopCriteria(slots, ())}
     prompts = Prompts(jnp.zeros((P, 11), jnp.int32), jnp.ones((P, 11), bool))
-    keys = row_keys(jax.random.key(0), jnp.arange(P), G)
+    keys = completion_keys(jax.random.key(0), jnp.arange(P), G)
     live, _ = jax.eval_shape(
-        partial(begin, slots=slots, **how), tiny_params(cfg, seed=0), prompts, keys, np.full(P, slots)
+        partial(prefill_and_sample, slots=slots, **how), tiny_params(cfg, seed=0), prompts, keys, np.full(P, slots)
     )
-    step = jax.jit(partial(advance, steps=slots, most=slots, **how), donate_argnames="live")
+    step = jax.jit(partial(decode_chunk, steps=slots, most=slots, **how), donate_argnames="live")
     program = step.lower(tiny_params(cfg, seed=0), live=live).compile().as_text()
     moved = re.findall(r"= f32\[([\d,]+)\]\S* (?:copy|transpose)\(", program)
-    assert P * G * K * cfg.head_width * slots not in [prod(map(int, shape.split(","))) for shape in moved]
+    assert P * G * K * cfg.head_dim * slots not in [prod(map(int, shape.split(","))) for shape in moved]

@@ -10,7 +10,7 @@ from jaxreason.rewards import numbers
 from jaxreason.tasks import Problem, load_task
 from jaxreason.tasks.grade_school import DIFFICULTIES, corpus, one_expression, with_answer, word_problems
 from jaxreason.tasks.grade_school.generator import STYLES
-from jaxreason.tasks.grade_school.premises import lessons, premises
+from jaxreason.tasks.grade_school.premises import premises, sft_examples
 from jaxreason.tasks.grade_school.stories import NEW_STORIES, STORIES, THINGS
 
 
@@ -116,7 +116,7 @@ def test_held_out_sets_cannot_be_met_in_training():
 def test_the_same_seed_tells_the_same_stories():
     first, again, other = (list(islice(word_problems(seed), 50)) for seed in (7, 7, 8))
     assert first == again != other
-    texts = [list(islice(corpus.reading(1, drills=0.3, premises=0.3), 50)) for _ in range(2)]
+    texts = [list(islice(corpus.pretraining_texts(1, drills=0.3, premises=0.3), 50)) for _ in range(2)]
     assert texts[0] == texts[1]
 
 
@@ -144,11 +144,11 @@ def contradicts(question: str) -> bool | None:
 
 
 def test_contradictions_of_the_held_out_set_are_never_taught():
-    taught = dict(islice(lessons("test"), 3000))
+    taught = dict(islice(sft_examples("test"), 3000))
     for question, answer in taught.items():
         assert (answer == "contradiction") == bool(contradicts(question)), question
     known = set().union(*map(people, taught))
-    for problem in load_task("grade-school").probes["contradictions"]:
+    for problem in load_task("grade-school").extra_eval_sets["contradictions"]:
         assert contradicts(problem.question) is None
         assert not people(problem.question) & known
 
@@ -164,7 +164,7 @@ def test_verdicts_are_graded_as_words():
 
 
 def test_drills_are_equations_of_the_difficulty():
-    for text in islice(corpus.reading(3, drills=1.0, premises=0.0), 50):
+    for text in islice(corpus.pretraining_texts(3, drills=1.0, premises=0.0), 50):
         for line in text.split("\n"):
             left, right = line.split("=")
             assert value(left) == int(right) and 1 <= int(right) <= DIFFICULTIES["medium"].result

@@ -32,8 +32,8 @@ def test_smollm2_prompt():
     system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     user = "<|im_start|>user\n2 + 2?<|im_end|>\n"
     assert render(tokenizer(SMOLLM2), QUESTION) == system + user + "<|im_start|>assistant\n"
-    answered = [{"role": "system", "content": "Be brief."}, *QUESTION, {"role": "assistant", "content": "4"}]
-    assert render(tokenizer(SMOLLM2), answered, add_generation_prompt=False) == (
+    prompt_completion = [{"role": "system", "content": "Be brief."}, *QUESTION, {"role": "assistant", "content": "4"}]
+    assert render(tokenizer(SMOLLM2), prompt_completion, add_generation_prompt=False) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n" + user + "<|im_start|>assistant\n4<|im_end|>\n"
     )
 
@@ -131,8 +131,8 @@ def test_renders_as_hugging_face_does(tmp_path):
     model = tokenizer(SMOLLM2)
     model.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    answered = [*QUESTION, {"role": "assistant", "content": "<4>"}]
-    for messages in (QUESTION, answered):
+    prompt_completion = [*QUESTION, {"role": "assistant", "content": "<4>"}]
+    for messages in (QUESTION, prompt_completion):
         for more in (True, False):
             expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=more)
             assert render(model, messages, add_generation_prompt=more) == expected
@@ -141,7 +141,7 @@ def test_renders_as_hugging_face_does(tmp_path):
 
 
 def learned(document) -> list[int]:
-    return [token for token, wanted in zip(document.tokens, document.learned, strict=True) if wanted]
+    return [token for token, wanted in zip(document.tokens, document.loss_mask, strict=True) if wanted]
 
 
 def test_every_assistant_turn_is_learned_after_what_the_sampler_would_see():
@@ -154,7 +154,7 @@ def test_every_assistant_turn_is_learned_after_what_the_sampler_would_see():
     for end in (1, 3):
         prompt = encode_prompt(model, turns[:end])
         assert document.tokens[: len(prompt)] == prompt
-        assert document.learned[len(prompt) - 1 : len(prompt) + 1] == [False, True]
+        assert document.loss_mask[len(prompt) - 1 : len(prompt) + 1] == [False, True]
         answer = encode_answer(model, turns[:end], turns[end]["content"])
         assert document.tokens[len(prompt) : len(prompt) + len(answer)] == answer
 

@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 
 from jaxreason.errors import InputError
 from jaxreason.tasks.grade_school import corpus
-from jaxreason.text import Tokenizer, check_same_vocabulary, pieces, token_map, train_tokenizer
+from jaxreason.text import Tokenizer, check_same_vocabulary, token_map, token_strings, train_tokenizer
 from jaxreason.text.tokenizer import HuggingFace
 from jaxreason.weights import load_model
 
@@ -21,7 +21,7 @@ def ours():
 
 @pytest.fixture(scope="module")
 def theirs():
-    texts = islice(corpus.reading("others", drills=0.0, premises=0.0), 500)
+    texts = islice(corpus.pretraining_texts("others", drills=0.0, premises=0.0), 500)
     return train_tokenizer(texts, vocabulary=500, symbols=())
 
 
@@ -35,7 +35,7 @@ def test_tokens_of_equal_text(ours, theirs):
         assert ours.decode([*word, i])[1:] == theirs.decode([*theirs.encode("a"), j])[1:]
     assert all(ids[end] == theirs.stop_ids[0] for end in ours.stop_ids)
     lost = {ours.decode([*word, i])[1:] for i, j in enumerate(ids) if j < 0} - {"", "�"}  # bytes
-    assert lost and not lost & set(pieces(theirs, theirs.vocab_size))
+    assert lost and not lost & set(token_strings(theirs, theirs.vocab_size))
 
 
 def test_one_family_needs_no_map(ours, theirs):

@@ -10,7 +10,7 @@ import pytest
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives import DAPO, GRPO
 from jaxreason.rewards.intrinsic import SELF_CERTAINTY
-from jaxreason.sampling import Policy
+from jaxreason.sampling import ProblemSampler
 from jaxreason.tasks import Problem
 from jaxreason.training import TrainState, grpo_steps
 from jaxreason.training.collect import Replay
@@ -34,7 +34,7 @@ class Dice:
         yield np.arange(count), Rollouts(prompts, tokens, mask, -1.0 * mask, np.ones(mask.shape[:2], bool))
 
 
-POLICY = Policy(lambda problem: [problem.index + 3], Dice(), TOKENIZER)
+POLICY = ProblemSampler(lambda problem: [problem.index + 3], Dice(), TOKENIZER)
 
 
 def steps_with(reward, *, seed=0, steps=2, prompts=4, state=None, algorithm=GRPO, **how):
@@ -47,9 +47,9 @@ def steps_with(reward, *, seed=0, steps=2, prompts=4, state=None, algorithm=GRPO
 
     zero = jnp.int32(0)
     state = state or TrainState({}, (), zero, zero, jax.random.key(seed))
-    how = {"graders": {}, "policy": POLICY, "algorithm": algorithm, "update": update} | how
+    how = {"graders": {}, "sampler": POLICY, "algorithm": algorithm, "update": update} | how
     results = list(
-        grpo_steps(state, PROBLEMS, steps=steps, prompts_per_step=prompts, groups=GROUPS, reward=reward, **how)
+        grpo_steps(state, PROBLEMS, steps=steps, prompts_per_step=prompts, group_size=GROUPS, reward=reward, **how)
     )
     return batches, [result.metrics for result in results], results
 
@@ -89,16 +89,16 @@ def test_dynamic_sampling_learns_from_as_many_as_there_are():
 
 def test_replay_takes_the_newest_earlier_groups_and_says_how_old_they_are(tmp_path):
     batches, metrics, results = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2))
-    fresh, filled = steps_with(few, steps=6, prompts=5)[0], 0
+    fresh, with_defaults = steps_with(few, steps=6, prompts=5)[0], 0
     own = [{i for i, a in zip(asked(b), np.asarray(b.advantages), strict=True) if np.abs(a).max()} for b in fresh]
     for step, (batch, row) in enumerate(zip(batches, metrics, strict=True)):
         earlier = set().union(*own[max(0, step - 2) : step])
         if row["groups_learned"]:
             assert own[step] <= set(asked(batch)) <= own[step] | earlier
             assert len(asked(batch)) == min(5, len(own[step]) + sum(map(len, own[max(0, step - 2) : step])))
-        filled += row["staleness_mean"] > 0
+        with_defaults += row["staleness_mean"] > 0
         assert row["staleness_mean"] <= 2
-    assert filled
+    assert with_defaults
     # gone on with from the middle, it learns the same
     again, _, _ = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2), state=results[2].state)
     for one, other in zip(again, batches[3:], strict=True):

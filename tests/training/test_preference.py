@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.data import Pair
-from jaxreason.models.reward_head import rewards_of, with_reward_head
+from jaxreason.data import PreferencePair
+from jaxreason.models.reward_head import add_reward_head, score_rewards
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.preference import ipo, simpo
 from jaxreason.training.preference import (
+    batch_pairs,
+    best_worst_pairs,
     completion_logps,
-    given_pairs,
     pair_loss,
     pair_steps,
     reward_loss,
     score_pairs,
-    verified_pairs,
 )
 from jaxreason.training.state import init_state, make_optimizer
 from jaxreason.training.supervised import supervised_update
@@ -39,7 +39,7 @@ def test_dpo_prefers_what_was_right_and_ignores_groups_that_agree():
     rewards = jnp.array([[0, 0, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1]], jnp.float32)
     score = jax.jit(partial(completion_logps, model=MODEL))
     reference = score(PARAMS, rollouts)
-    pairs = verified_pairs(rollouts, rewards, reference)
+    pairs = best_worst_pairs(rollouts, rewards, reference)
     np.testing.assert_array_equal(pairs.completions.tokens[0], tokens[0, [2, 0]])
     np.testing.assert_array_equal(pairs.completions.tokens[2], tokens[2, [0, 1]])
     np.testing.assert_allclose(pairs.weights, [0.5, 0.0, 0.5])
@@ -50,23 +50,23 @@ def test_dpo_prefers_what_was_right_and_ignores_groups_that_agree():
     after, before = score(state.params, rollouts), reference
     gained = (after[0, 2] - before[0, 2]) - (after[0, 0] - before[0, 0])
     assert gained > 0 and (after[2, 0] - before[2, 0]) > (after[2, 1] - before[2, 1])
-    nobody = verified_pairs(rollouts, jnp.zeros((P, G)), reference)
+    nobody = best_worst_pairs(rollouts, jnp.zeros((P, G)), reference)
     still, _ = update(init_state(PARAMS, optimizer, seed=0), nobody)
     for a, b in zip(jax.tree.leaves(still.params), jax.tree.leaves(PARAMS), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def some_pairs(count: int) -> list[Pair]:
+def some_pairs(count: int) -> list[PreferencePair]:
     """Of different lengths; the chosen side begins with token 5."""
     texts = [[rng.integers(6, CFG.vocab, rng.integers(1, 6)).tolist() for _ in range(3)] for _ in range(count)]
-    return [Pair(prompt, [5, *chosen], rejected) for prompt, chosen, rejected in texts]
+    return [PreferencePair(prompt, [5, *chosen], rejected) for prompt, chosen, rejected in texts]
 
 
 def test_dpo_starts_at_ln_2_exactly():
     pairs = some_pairs(5)
     score = jax.jit(partial(completion_logps, model=MODEL))
     reference = score_pairs(PARAMS, pairs, pairs_per_step=5, score=score)
-    batch = given_pairs(pairs, reference)
+    batch = batch_pairs(pairs, reference)
     _, (sums, _) = jax.jit(partial(pair_loss, model=MODEL))(PARAMS, batch)
     assert float(sums["margin"]) == 0.0
     np.testing.assert_array_equal(sums["loss"], np.float32(np.log(2.0)))
@@ -86,12 +86,12 @@ def test_the_other_preferences_move_apart_what_they_compare():
 
 def test_a_reward_model_learns_which_side_is_better():
     pairs, optimizer = some_pairs(8), make_optimizer(1e-2)
-    params, _ = with_reward_head(jax.random.key(0), PARAMS, CFG)
-    batch = given_pairs(pairs)
-    rewards = jax.jit(partial(rewards_of, model=MODEL))(params, *batch.completions[:3])
-    alone = given_pairs(pairs[3:4])  # other padding, other neighbours
+    params, _ = add_reward_head(jax.random.key(0), PARAMS, CFG)
+    batch = batch_pairs(pairs)
+    rewards = jax.jit(partial(score_rewards, model=MODEL))(params, *batch.completions[:3])
+    alone = batch_pairs(pairs[3:4])  # other padding, other neighbours
     np.testing.assert_allclose(
-        jax.jit(partial(rewards_of, model=MODEL))(params, *alone.completions[:3])[0], rewards[3], atol=1e-5
+        jax.jit(partial(score_rewards, model=MODEL))(params, *alone.completions[:3])[0], rewards[3], atol=1e-5
     )
     update = jax.jit(partial(supervised_update, loss=partial(reward_loss, model=MODEL), optimizer=optimizer))
     how = {"steps": 15, "pairs_per_step": 8, "update": update}

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.data import place
+from jaxreason.data import first_fit
 from jaxreason.models.scoring import score_completions, score_packed
 from jaxreason.models.transformer import Transformer
-from jaxreason.text import Document, answered
+from jaxreason.text import Document, prompt_completion
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.supervised import batch_of, in_turn, supervised_update, text_loss, text_steps
+from jaxreason.training.supervised import batch_of, sft_loss, shuffled_stream, supervised_update, text_steps
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
@@ -21,7 +21,7 @@ rng = np.random.default_rng(0)
 
 
 def rows_of(documents, **sizes):
-    return batch_of(list(place(documents, **sizes)), **sizes)
+    return batch_of(list(first_fit(documents, **sizes)), **sizes)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])  # the second has sliding layers
@@ -31,7 +31,7 @@ def test_a_packed_text_scores_as_if_alone(family):
     texts = [rng.integers(0, cfg.vocab, n).tolist() for n in (9, 4, 7, 12, 5)]
     packed = rows_of(map(Document, texts), rows=3, length=16).packed
     packed = packed._replace(tokens=np.where(packed.segments > 0, packed.tokens, cfg.vocab - 1))
-    places = packed.places.tolist()
+    places = packed.target_positions.tolist()
     scores = jax.jit(partial(score_packed, model=model))(params, packed)
     alone = jax.jit(partial(score_completions, model=model))
     found = 0
@@ -47,7 +47,7 @@ def test_a_packed_text_scores_as_if_alone(family):
                     np.testing.assert_allclose(ours, expected, atol=2e-5)
                     found += 1
     assert found == len(texts)
-    assert float(jnp.abs(scores.logps[~packed.learned]).max()) == 0.0
+    assert float(jnp.abs(scores.logps[~packed.loss_mask]).max()) == 0.0
 
 
 CFG = replace(TINY["llama"], layers=1)
@@ -56,17 +56,17 @@ MODEL, PARAMS = Transformer(CFG), tiny_params(CFG, seed=2)
 
 def test_text_step_is_adam_on_the_mean_over_learned_tokens():
     texts = [(rng.integers(0, CFG.vocab, n).tolist(), k) for n, k in ((9, 1), (8, 5), (3, 2), (6, 1))]
-    documents = [answered(text[:k], text[k:]) for text, k in texts]
+    documents = [prompt_completion(text[:k], text[k:]) for text, k in texts]
     batch = rows_of(documents, rows=4, length=9)
     packed = batch.packed
     optimizer = make_optimizer(1e-2, max_norm=1e9)
     steps = {}
     for parts in (1, 2):
-        update = partial(supervised_update, loss=partial(text_loss, model=MODEL), optimizer=optimizer)
+        update = partial(supervised_update, loss=partial(sft_loss, model=MODEL), optimizer=optimizer)
         update = jax.jit(partial(update, micro_batches=parts))
         steps[parts] = update(init_state(PARAMS, optimizer, seed=0), batch)
     scores = jax.jit(partial(score_packed, model=MODEL))(PARAMS, packed)
-    assert int(packed.learned.sum()) == 8 + 3 + 1 + 5
+    assert int(packed.loss_mask.sum()) == 8 + 3 + 1 + 5
     np.testing.assert_allclose(steps[1][1]["loss"], -scores.logps.sum() / 17, rtol=1e-5)
     for name, value in steps[1][1].items():
         np.testing.assert_allclose(value, steps[2][1][name], rtol=1e-5)
@@ -87,10 +87,10 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine():
 
 def test_packed_texts_have_the_loss_and_the_gradient_of_a_row_each():
     texts = [rng.integers(0, CFG.vocab, n).tolist() for n in (7, 3, 5, 6, 4, 7)]
-    documents = [answered(text[:2], text[2:]) for text in texts]
-    loss = jax.jit(jax.value_and_grad(partial(text_loss, model=MODEL), has_aux=True))
+    documents = [prompt_completion(text[:2], text[2:]) for text in texts]
+    loss = jax.jit(jax.value_and_grad(partial(sft_loss, model=MODEL), has_aux=True))
     together, apart = rows_of(documents, rows=3, length=16), rows_of(documents, rows=6, length=7)
-    assert together.packed.learned.sum() == apart.packed.learned.sum() == sum(map(len, texts)) - 2 * len(texts)
+    assert together.packed.loss_mask.sum() == apart.packed.loss_mask.sum() == sum(map(len, texts)) - 2 * len(texts)
     (packed, _), grads = loss(PARAMS, together)
     (alone, _), expected = loss(PARAMS, apart)
     np.testing.assert_allclose(packed, alone, rtol=1e-5)
@@ -108,11 +108,11 @@ def test_every_text_once_an_epoch_and_a_restart_goes_on():
 
     state = init_state({}, make_optimizer(1e-3), seed=3)
     how = {"rows": 1, "length": 9, "update": update}
-    for _, metrics in text_steps(state, partial(in_turn, documents), steps=7, **how):
-        assert (metrics["tokens"], metrics["tokens_read"]) == (6, 9)
+    for _, metrics in text_steps(state, partial(shuffled_stream, documents), steps=7, **how):
+        assert (metrics["tokens"], metrics["train_tokens"]) == (6, 9)
     order = [first for row in taken for first in row]
     assert [sorted(order[i : i + 7]) for i in (0, 7, 14)] == [list(range(7))] * 3
     assert order[:7] != order[7:14]
     again = init_state({}, make_optimizer(1e-3), seed=3)._replace(step=jnp.int32(4), position=jnp.int32(12))
-    list(text_steps(again, partial(in_turn, documents), steps=5, **how))
+    list(text_steps(again, partial(shuffled_stream, documents), steps=5, **how))
     assert taken[-1] == order[12:15]

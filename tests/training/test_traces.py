@@ -9,9 +9,9 @@ import numpy as np
 from jaxreason.models import scoring
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
-from jaxreason.sampling import Policy, Sampler, Sampling, TransformerDecoder, decoder
+from jaxreason.sampling import ProblemSampler, Sampler, Sampling, TransformerDecoder, decoder
 from jaxreason.tasks import Problem
-from jaxreason.training import Updater, grpo_steps, init_state, make_optimizer
+from jaxreason.training import MicrobatchedUpdate, grpo_steps, init_state, make_optimizer
 from jaxreason.weights import load_model
 from tests.models.families import TINY, tiny_params
 
@@ -42,18 +42,18 @@ def test_traces_in_fifty_steps(monkeypatch):
     sampler = Sampler(
         TransformerDecoder(Transformer(CFG)), Sampling(), max_tokens=64, stop_ids=tuple(range(60)), rows=8
     )
-    policy = Policy(lambda problem: prompts[problem.index], sampler, TOKENIZER)
+    sampler = ProblemSampler(lambda problem: prompts[problem.index], sampler, TOKENIZER)
     steps = grpo_steps(
         init_state(tiny_params(CFG, seed=0), optimizer, seed=0),
         problems,
         steps=50,
         prompts_per_step=4,
-        groups=2,
-        policy=policy,
+        group_size=2,
+        sampler=sampler,
         reward=lambda text, problem: len(text) % 2,
         graders={},
         algorithm=GRPO,
-        update=Updater(model=Transformer(CFG), algorithm=GRPO, optimizer=optimizer),
+        update=MicrobatchedUpdate(model=Transformer(CFG), algorithm=GRPO, optimizer=optimizer),
     )
     for result in steps:
         lengths |= {sample["tokens"] for sample in result.samples}

@@ -13,8 +13,9 @@ from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean, token_sum
 from jaxreason.objectives.algorithms import DAPO, DR_GRPO, GRPO
+from jaxreason.training import microbatch
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.updates import grpo_loss, grpo_update, prepare
+from jaxreason.training.updates import grpo_loss, grpo_update, make_batch
 from jaxreason.types import Prompts, Rollouts
 from tests.models.families import TINY, tiny_params
 
@@ -69,7 +70,7 @@ def test_loss_is_the_formula_written_out():
     algorithm = replace(GRPO, kl_weight=0.3)
     batch = rollouts()
     reference = jnp.where(batch.mask, batch.logps - 0.1, 0.0)
-    prepared = prepare(batch, REWARDS, algorithm, reference)
+    prepared = make_batch(batch, REWARDS, algorithm, reference)
     loss = partial(grpo_loss, model=MODEL, algorithm=algorithm, temperature=1.0)
     value, _ = jax.jit(loss)(PARAMS, prepared)
     logps = np.asarray(score_completions(PARAMS, batch.prompts, batch.tokens, batch.mask, model=MODEL).logps)
@@ -94,13 +95,13 @@ AGGREGATES = [sequence_mean, token_mean, fixed_length, token_sum]
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_the_parts_of_a_batch_add_up_to_its_gradient(aggregate):
     algorithm = replace(GRPO, aggregate=aggregate)
-    batch = prepare(rollouts(), REWARDS, algorithm)
+    batch = make_batch(rollouts(), REWARDS, algorithm)
     parts = [gradient(jax.tree.map(lambda x, i=i: x[i : i + 1], batch), algorithm) for i in range(P)]
     assert_gradients_close(jax.tree.map(lambda *gs: sum(gs), *parts), gradient(batch, algorithm), batch.weights.sum())
 
 
 def test_micro_batches_make_the_whole_batchs_step():
-    batch = prepare(rollouts(), REWARDS, GRPO)
+    batch = make_batch(rollouts(), REWARDS, GRPO)
     (whole, metrics), (cut, cut_metrics) = (step(batch, micro_batches=k) for k in (1, 4))
     for name in metrics:
         np.testing.assert_allclose(cut_metrics[name], metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -110,21 +111,21 @@ def test_micro_batches_make_the_whole_batchs_step():
 @pytest.mark.parametrize("memory", [1.0, 1e5, 3e5, 1e9])  # bytes: a completion at a time, a prompt, a few, all
 @pytest.mark.parametrize("algorithm", [GRPO, replace(GRPO, kl_weight=0.1)])
 def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory, monkeypatch):
-    monkeypatch.setattr(parts, "SHORTEST", 2)
+    monkeypatch.setattr(microbatch, "SHORTEST", 2)
     optimizer = make_optimizer(3e-3)
     settings = {"model": MODEL, "algorithm": algorithm, "optimizer": optimizer}
     sampled = rollouts()
     sampled = sampled._replace(mask=sampled.mask.at[2, :, 2:].set(False))  # one group is short
-    batch = prepare(sampled, REWARDS, algorithm, jnp.where(sampled.mask, sampled.logps - 0.1, 0.0))
+    batch = make_batch(sampled, REWARDS, algorithm, jnp.where(sampled.mask, sampled.logps - 0.1, 0.0))
     if algorithm.kl_weight:  # advantages of single tokens, as in distillation
         batch = batch._replace(advantages=batch.advantages + jnp.linspace(-1, 1, T))
-    pieces = list(parts.cut(batch, MODEL, memory, whole=bool(algorithm.kl_weight)))
+    pieces = list(microbatch.plan_microbatches(batch, MODEL, memory, whole=bool(algorithm.kl_weight)))
     mask = np.asarray(batch.rollouts.mask)
     used = mask if algorithm.kl_weight else mask[[0, 2, 3]]  # the second group has no signal
     assert sum(int(part.rollouts.mask.sum()) for part, _ in pieces) == used.sum()
     if memory == 1.0:
         assert {(len(part.weights), count) for part, count in pieces} == {(1, G)}
-    update = parts.Updater(**settings, memory=memory)
+    update = microbatch.MicrobatchedUpdate(**settings, memory=memory)
     cut, cut_metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), batch)
     whole, metrics = jax.jit(partial(grpo_update, **settings))(init_state(PARAMS, optimizer, seed=0), batch)
     assert_trees_close(cut.params, whole.params, rtol=1e-4)
@@ -135,19 +136,19 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_the_gradients_of_devices_add_up(aggregate):
     algorithm = replace(GRPO, aggregate=aggregate)
-    batch = prepare(rollouts(), REWARDS, algorithm)
+    batch = make_batch(rollouts(), REWARDS, algorithm)
     halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch)
     loss = partial(grpo_loss, model=MODEL, algorithm=algorithm, temperature=1.0)
 
-    def summed(params, batch):
+    def all_sum(params, batch):
         return jax.lax.psum(jax.grad(loss, has_aux=True)(params, batch)[0], "data")
 
-    both = jax.pmap(summed, axis_name="data", in_axes=(None, 0))(PARAMS, halves)
+    both = jax.pmap(all_sum, axis_name="data", in_axes=(None, 0))(PARAMS, halves)
     assert_gradients_close(jax.tree.map(lambda x: x[1], both), gradient(batch, algorithm), batch.weights.sum())
 
 
 def test_two_devices_under_pmap_make_the_same_step_as_one():
-    batch = prepare(rollouts(), REWARDS, GRPO)
+    batch = make_batch(rollouts(), REWARDS, GRPO)
     one, metrics = step(batch)
     optimizer = make_optimizer(3e-3)
     update = partial(grpo_update, model=MODEL, algorithm=GRPO, optimizer=optimizer, axis_name="data")
@@ -163,7 +164,9 @@ def test_masked_tokens_equal_a_batch_without_them():
     batch = rollouts()
     shorter = batch._replace(mask=batch.mask & (jnp.arange(T) < 3), truncated=jnp.zeros((P, G), bool))
     cut = Rollouts(batch.prompts, batch.tokens[..., :3], shorter.mask[..., :3], batch.logps[..., :3], shorter.truncated)
-    assert_trees_close(gradient(prepare(shorter, REWARDS, GRPO)), gradient(prepare(cut, REWARDS, GRPO)), rtol=1e-5)
+    assert_trees_close(
+        gradient(make_batch(shorter, REWARDS, GRPO)), gradient(make_batch(cut, REWARDS, GRPO)), rtol=1e-5
+    )
 
 
 def test_nothing_in_padding_reaches_the_gradient():
@@ -171,15 +174,15 @@ def test_nothing_in_padding_reaches_the_gradient():
     poisoned = batch._replace(
         tokens=jnp.where(batch.mask, batch.tokens, 11), logps=jnp.where(batch.mask, batch.logps, jnp.nan)
     )
-    clean, dirty = (gradient(prepare(r, REWARDS, GRPO)) for r in (batch, poisoned))
+    clean, dirty = (gradient(make_batch(r, REWARDS, GRPO)) for r in (batch, poisoned))
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(dirty))
     assert_trees_close(dirty, clean)
-    _, metrics = step(prepare(poisoned, REWARDS, GRPO))
+    _, metrics = step(make_batch(poisoned, REWARDS, GRPO))
     assert all(bool(jnp.isfinite(value)) for value in metrics.values())
 
 
 def test_equal_rewards_move_nothing():
-    batch = prepare(rollouts(), jnp.ones((P, G)), GRPO)
+    batch = make_batch(rollouts(), jnp.ones((P, G)), GRPO)
     assert all(float(jnp.abs(x).max()) == 0 for x in jax.tree.leaves(gradient(batch)))
     state, metrics = step(batch)
     assert float(metrics["grad_norm"]) == 0
@@ -188,14 +191,14 @@ def test_equal_rewards_move_nothing():
 
 def test_what_algorithms_drop_leaves_the_denominator():
     batch = rollouts()
-    weights = prepare(batch, REWARDS, DAPO).weights
+    weights = make_batch(batch, REWARDS, DAPO).weights
     kept = batch.mask & ~batch.truncated[..., None] & jnp.array([True, False, True, True])[:, None, None]
     np.testing.assert_allclose(weights, kept / kept.sum(), rtol=1e-6)
-    assert prepare(batch, REWARDS, DR_GRPO).weights[1].any()  # keeps constant groups
+    assert make_batch(batch, REWARDS, DR_GRPO).weights[1].any()  # keeps constant groups
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted():
-    batch = prepare(rollouts(), REWARDS, GRPO)
+    batch = make_batch(rollouts(), REWARDS, GRPO)
     state, metrics = step(batch._replace(advantages=batch.advantages.at[0, 0].set(jnp.nan)))
     assert int(metrics["skipped_updates"]) == 1
     assert_trees_close(state.params, PARAMS)
@@ -204,7 +207,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted():
 
 def test_a_step_raises_the_probability_of_rewarded_completions():
     batch = rollouts()
-    state, _ = step(prepare(batch, REWARDS, GRPO))
+    state, _ = step(make_batch(batch, REWARDS, GRPO))
     score = jax.jit(partial(score_completions, model=MODEL))
     before, after = (score(p, *batch[:3]).logps.sum(-1) for p in (PARAMS, state.params))
     advantages = GRPO.advantage(REWARDS)

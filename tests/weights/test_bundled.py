@@ -11,16 +11,16 @@ from jaxreason.models import Transformer, run_prompts, unembed
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.types import Prompts
-from jaxreason.weights import SHIPPED, load_model, resolve
+from jaxreason.weights import BUNDLED, load_model, resolve
 
 FOLDER = Path(resolve.__file__).parent / "bundled"
 
 
 def test_what_ships_is_small_whole_and_reads_questions_alone():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 25e6
-    assert sorted(folder.name for folder in FOLDER.iterdir()) == sorted(SHIPPED)
+    assert sorted(folder.name for folder in FOLDER.iterdir()) == sorted(BUNDLED)
     task, vocabularies, sizes = load_task("grade-school"), set(), {}
-    for name in SHIPPED:
+    for name in BUNDLED:
         config, params, tokenizer = load_model(name)
         vocabularies.add((FOLDER / name / "tokenizer.model").read_bytes())
         sizes[name] = sum(x.size for x in jax.tree.leaves(params))

@@ -82,7 +82,7 @@ from jaxreason.weights.resolve import resolve
 for name in sys.argv[1:]:
     try:
         model = load_model(name)
-        print(resolve(name), model.config.width)
+        print(resolve(name), model.config.hidden_size)
     except InputError as error:
         print(error)
 """
@@ -103,7 +103,7 @@ def test_repositories_are_downloaded_without_pickles(endpoint: str, tmp_path: Pa
         "lab/tiny", "lab/pickled", "lab/absent", endpoint=endpoint, home=tmp_path / "hub"
     )
     folder, width = loaded.rsplit(" ", 1)
-    assert int(width) == TINY["llama"].width
+    assert int(width) == TINY["llama"].hidden_size
     assert load_folder(folder).config == TINY["llama"]
     assert {p.name for p in Path(folder).iterdir()} == {p.name for p in (tmp_path / "saved").iterdir()}
     assert "no model.safetensors; pickled weights" in pickled

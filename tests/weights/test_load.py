@@ -140,13 +140,13 @@ def write_gguf(path: Path, cfg: ModelConfig, params: Params, **extra: np.ndarray
     names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == architecture), cfg.layers)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(cfg.layers)
-    writer.add_context_length(cfg.context)
-    writer.add_embedding_length(cfg.width)
-    writer.add_feed_forward_length(cfg.mlp_width)
+    writer.add_context_length(cfg.max_seq_len)
+    writer.add_embedding_length(cfg.hidden_size)
+    writer.add_feed_forward_length(cfg.intermediate_size)
     writer.add_head_count(cfg.heads)
     writer.add_head_count_kv(cfg.kv_heads)
-    writer.add_key_length(cfg.head_width)
-    writer.add_value_length(cfg.head_width)
+    writer.add_key_length(cfg.head_dim)
+    writer.add_value_length(cfg.head_dim)
     writer.add_layer_norm_rms_eps(cfg.norm_eps)
     writer.add_rope_freq_base(cfg.rope.theta)
     if cfg.family == "gemma3_text":
@@ -159,11 +159,11 @@ def write_gguf(path: Path, cfg: ModelConfig, params: Params, **extra: np.ndarray
     writer.add_token_types([3, *[1] * (cfg.vocab - 1)])
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(0)
-    pairs = np.arange(cfg.head_width).reshape(2, -1).T.reshape(-1)  # 0, H/2, 1, H/2 + 1, ...
+    pairs = np.arange(cfg.head_dim).reshape(2, -1).T.reshape(-1)  # 0, H/2, 1, H/2 + 1, ...
     for name, x in flatten_dict(params, sep=".").items():
         x = np.asarray(x)
         if cfg.family == "llama" and (".q_proj." in name or ".k_proj." in name):
-            x = x.reshape(-1, cfg.head_width, cfg.width)[:, pairs].reshape(x.shape)
+            x = x.reshape(-1, cfg.head_dim, cfg.hidden_size)[:, pairs].reshape(x.shape)
         if cfg.family == "gemma3_text" and name.endswith("norm.weight"):
             x = x + 1
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), x)
@@ -179,7 +179,7 @@ def test_a_llama_gguf_gives_the_published_parameters(tmp_path: Path) -> None:
     rope = Rope(theta=500_000.0, kind="llama3", factor=8.0)  # the published ones alone are recognised in a GGUF
     cfg = dataclasses.replace(TINY["llama3"], rope=rope, norm_eps=2**-17)  # GGUF has 32 bits for it
     params = tiny_params(cfg, 0)
-    factors = inverse_frequencies(Rope(theta=rope.theta), cfg.head_width) / inverse_frequencies(rope, cfg.head_width)
+    factors = inverse_frequencies(Rope(theta=rope.theta), cfg.head_dim) / inverse_frequencies(rope, cfg.head_dim)
     path = tmp_path / "llama.gguf"
     write_gguf(path, cfg, params, **{"rope_freqs.weight": factors.astype(np.float32)})
     loaded = load_model(str(path))
@@ -192,7 +192,7 @@ def test_a_llama_gguf_gives_the_published_parameters(tmp_path: Path) -> None:
 def test_a_gguf_of_another_family_gives_the_published_parameters(family: str, tmp_path: Path) -> None:
     cfg = dataclasses.replace(TINY[family], norm_eps=2**-20)
     if family == "gemma3":
-        cfg = dataclasses.replace(cfg, query_scale=cfg.head_width**-0.5)  # GGUF has no key for another
+        cfg = dataclasses.replace(cfg, query_scale=cfg.head_dim**-0.5)  # GGUF has no key for another
     params = tiny_params(cfg, 0)
     write_gguf(tmp_path / "model.gguf", cfg, params)
     loaded = load_gguf(tmp_path / "model.gguf")
@@ -207,7 +207,7 @@ def test_gguf_tensors_must_match_the_configuration(tmp_path: Path) -> None:
     assert "'blk.0.ffn_gate.bias' is not part" in refused(lambda: load_gguf(path))
     write_gguf(path, cfg, {name: x for name, x in params.items() if name != "model.norm.weight"})
     assert "'output_norm.weight' is missing" in refused(lambda: load_gguf(path))
-    write_gguf(path, cfg, params | {"model.norm.weight": np.ones(cfg.width, np.int32)})
+    write_gguf(path, cfg, params | {"model.norm.weight": np.ones(cfg.hidden_size, np.int32)})
     assert "'output_norm.weight' is I32" in refused(lambda: load_gguf(path))
     write_gguf(path, cfg, params)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -224,7 +224,7 @@ def test_unknown_models_are_answered_with_the_known_forms(tmp_path: Path) -> Non
 
 def test_a_model_in_pieces_is_joined_once_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = [b"GG", b"UF", b"!"]
-    model = resolve.Packaged(
+    model = resolve.PipModel(
         pieces=tuple((f"piece_{i}", "data/part") for i in range(len(pieces))),
         install="pip install pieces",
         checksum=("pieces", "SHA256SUMS"),
@@ -232,7 +232,7 @@ def test_a_model_in_pieces_is_joined_once_and_verified(tmp_path: Path, monkeypat
     for i, piece in enumerate(pieces):
         (tmp_path / f"piece_{i}" / "data").mkdir(parents=True)
         (tmp_path / f"piece_{i}" / "data" / "part").write_bytes(piece)
-    monkeypatch.setitem(resolve.PACKAGED, "pieces", model)
+    monkeypatch.setitem(resolve.PIP_MODELS, "pieces", model)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
     assert refused(lambda: resolve.resolve("pieces")).endswith("run: pip install pieces")
@@ -250,9 +250,9 @@ def test_a_model_in_pieces_is_joined_once_and_verified(tmp_path: Path, monkeypat
     assert resolve.resolve("pieces").read_bytes() == b"GGUF!"  # not joined again
 
 
-@pytest.mark.parametrize("alias", resolve.PACKAGED)
+@pytest.mark.parametrize("alias", resolve.PIP_MODELS)
 def test_a_packaged_model_that_is_not_installed_is_answered_with_the_command(
     alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert refused(lambda: load_model(alias)).endswith(f"run: {resolve.PACKAGED[alias].install}")
+    assert refused(lambda: load_model(alias)).endswith(f"run: {resolve.PIP_MODELS[alias].install}")

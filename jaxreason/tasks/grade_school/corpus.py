@@ -13,14 +13,14 @@ from jaxreason.tasks.grade_school.generator import (
     with_answer,
     word_problems,
 )
-from jaxreason.tasks.grade_school.premises import lessons as premise_lessons
+from jaxreason.tasks.grade_school.premises import sft_examples as premise_lessons
 
 Style = Callable[[WordProblem], str]
 
 SUMS = 8  # equations in a row of them
 
 
-def reading(
+def pretraining_texts(
     seed: int | str, *, drills: float, premises: float, difficulty: Difficulty = DIFFICULTIES["medium"]
 ) -> Iterator[str]:
     """Plain texts: word problems with a solution in any style.
@@ -39,7 +39,7 @@ def reading(
             yield f"{problem.question}\n{with_answer(rng.choice(STYLES)(problem), problem.answer)}"
 
 
-def lessons(
+def sft_examples(
     seed: int | str,
     styles: dict[Style, float],
     *,

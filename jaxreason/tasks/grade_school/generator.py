@@ -203,7 +203,7 @@ def load(level: str) -> Task:
         test=as_problems(unseen(difficulty, new_numbers=True), HELD_OUT),
         instruction=INSTRUCTION,
         examples=GRADE_SCHOOL,
-        probes={
+        extra_eval_sets={
             "new_stories": as_problems(unseen(difficulty, stories=NEW_STORIES, new_numbers=None), HELD_OUT),
             "larger_numbers": as_problems(unseen(larger, new_numbers=None), HELD_OUT),
             "contradictions": contradictions,

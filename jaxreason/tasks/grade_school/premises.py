@@ -1,7 +1,7 @@
 """Premises that contradict each other or common knowledge, each with a sound twin that differs in one premise.
 
 Who matches patterns answers both alike; who reads what is said answers `contradiction` to the first. The twins keep a
-model honest that has merely learned to cry contradiction. `lessons`, for experiments/pipeline.py, have sound premises
+model honest that has merely learned to cry contradiction. `sft_examples`, for experiments/pipeline.py, have sound premises
 of every kind but contradictions of `TAUGHT` alone; the held-out set has those of `UNTAUGHT`.
 """
 
@@ -58,7 +58,7 @@ def premises(seed: int | str, count: int) -> tuple[list[Problem], list[Problem]]
     return _problems(contradictory), _problems(sound)
 
 
-def lessons(seed: int | str) -> Iterator[tuple[str, str]]:
+def sft_examples(seed: int | str) -> Iterator[tuple[str, str]]:
     """Questions and answers to learn from, without end."""
     rng = random.Random(f"lessons on premises {seed}")
     while True:

@@ -17,7 +17,7 @@ from jaxreason.models.config import config_to_hf
 from jaxreason.text.tokenizer import tokenizer_from_gguf
 from jaxreason.weights.gguf_reader import open_gguf
 from jaxreason.weights.load import save_folder
-from jaxreason.weights.resolve import PACKAGED, packaged_file
+from jaxreason.weights.resolve import PIP_MODELS, packaged_file
 from tests.models.families import TINY, tiny_batch, tiny_params, tiny_tokenizer
 
 GOLDEN = Path(__file__).parent
@@ -83,4 +83,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*TINY, *PACKAGED])
+    main(sys.argv[1:] or [*TINY, *PIP_MODELS])
