@@ -1,6 +1,7 @@
-"""Advantage x surrogate x aggregation (x KL): arrays in, per-token values out."""
+"""Advantage x surrogate x aggregation (x KL): arrays in, per-token losses out."""
 
 from jaxreason.objectives.algorithms import (
+    ALGORITHMS,
     CISPO,
     DAPO,
     DR_GRPO,
@@ -10,9 +11,11 @@ from jaxreason.objectives.algorithms import (
     REINFORCE_PLUS_PLUS_BASELINE,
     RLOO,
     Algorithm,
+    resolve_algorithm,
 )
 
 __all__ = [
+    "ALGORITHMS",
     "CISPO",
     "DAPO",
     "DR_GRPO",
@@ -22,4 +25,5 @@ __all__ = [
     "REINFORCE_PLUS_PLUS_BASELINE",
     "RLOO",
     "Algorithm",
+    "resolve_algorithm",
 ]

@@ -1,8 +1,9 @@
-"""From rewards to advantages: what each completion is compared with."""
+"""Advantages from rewards: what each completion is compared with."""
 
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 EPSILON = 1e-4
@@ -34,14 +35,14 @@ def leave_one_out(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
 
 
 def no_baseline(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
-    """A = R, for what is normalised over the batch afterwards: REINFORCE++."""
+    """A = R: REINFORCE++ normalises over the batch afterwards."""
     return rewards
 
 
 def whitened(advantages: Float[Array, "P G #T"], mask: Bool[Array, "P G T"]) -> Float[Array, "P G T"]:
     """(A - mean) / std over all tokens of the batch, std with n - 1 (REINFORCE++, arXiv 2501.03262, eq. 9).
 
-    Where all are equal, zero.
+    Zero where all are equal.
     """
     count = mask.sum()
     centred = jnp.where(mask, advantages - jnp.sum(advantages * mask) / jnp.maximum(count, 1), 0.0)
@@ -50,30 +51,30 @@ def whitened(advantages: Float[Array, "P G #T"], mask: Bool[Array, "P G T"]) -> 
 
 
 def sum_then_normalise(
-    advantage: Advantage, rewards: Float[Array, "K P G"], weights: Sequence[float]
+    advantage: Advantage, rewards: Float[Array, "P G K"], weights: Sequence[float]
 ) -> Float[Array, "P G"]:
-    """The advantage of the weighted sum of several rewards."""
-    return advantage(_sum(rewards, weights))
+    """A of sum_k w_k R_k: the K rewards are added up first."""
+    return advantage(weighted_sum(rewards, weights))
 
 
 def normalise_then_sum(
-    advantage: Advantage, rewards: Float[Array, "K P G"], weights: Sequence[float]
+    advantage: Advantage, rewards: Float[Array, "P G K"], weights: Sequence[float]
 ) -> Float[Array, "P G"]:
-    """The weighted sum of each reward's own advantage, normalised over the batch: GDPO (arXiv 2601.05242), so that no
-    reward drowns another by its scale."""
-    total = _sum(jnp.stack([advantage(reward) for reward in rewards]), weights)
+    """sum_k w_k A(R_k), normalised over the batch: GDPO (arXiv 2601.05242). No reward drowns another by its scale."""
+    each = jnp.stack([advantage(rewards[..., k]) for k in range(rewards.shape[-1])], axis=-1)
+    total = weighted_sum(each, weights)
     return (total - total.mean()) / (total.std(ddof=1) + EPSILON)
 
 
-def _sum(values: Float[Array, "K P G"], weights: Sequence[float]) -> Float[Array, "P G"]:
-    return jnp.tensordot(jnp.asarray(weights, jnp.float32), values, axes=1)
+def weighted_sum(values: Float[Array, "P G K"], weights: Sequence[float]) -> Float[Array, "P G"]:
+    return jnp.tensordot(values, jnp.asarray(weights, jnp.float32), axes=1)
 
 
 def suffix_sum(values: Float[Array, "P G T"]) -> Float[Array, "P G T"]:
-    """At each token, the sum of its own value and of all that follow."""
+    """At each token, the sum of its own value and of all later ones."""
     return jnp.flip(jnp.cumsum(jnp.flip(values, axis=-1), axis=-1), axis=-1)
 
 
-def constant_groups(rewards: Float[Array, "*P G"]) -> Bool[Array, "*P"]:
-    """True where every completion of a prompt earned the same, so that the group carries no signal."""
-    return (rewards == rewards[..., :1]).all(axis=-1)
+def has_reward_variance(rewards: Float[Array | np.ndarray, "P G *K"]) -> Bool[Array | np.ndarray, "P"]:
+    """True where completions of a prompt differ in some reward: a group with a signal."""
+    return (rewards != rewards[:, :1]).reshape(len(rewards), -1).any(axis=-1)

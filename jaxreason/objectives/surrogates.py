@@ -1,7 +1,8 @@
-"""From log-probabilities and advantages to a loss for every token.
+"""Surrogate losses: a loss for every token from log-probabilities and advantages.
 
-All take the same arrays, so that they are interchangeable: log-probabilities of the tokens under the policy, and under
-the one that wrote them (0 where masked); advantages of tokens, or (T = 1) of whole completions; which tokens count.
+All take the same arrays and are interchangeable: log-probabilities of the tokens under the policy and under the one
+that sampled them (0 where masked); advantages of tokens, or (T = 1) of whole completions; the mask of tokens that
+count.
 """
 
 from math import inf
@@ -18,7 +19,7 @@ LOG_RATIO_LIMIT = 20.0
 class TokenLoss(NamedTuple):
     loss: Float[Array, "P G T"]
     clip_mask: Bool[Array, "P G T"]
-    """True where clipping took the gradient away."""
+    """True where clipping removed the gradient."""
 
 
 def ppo_clip(
@@ -36,10 +37,10 @@ def ppo_clip(
     `high` above `low` is DAPO's clip-higher (arXiv 2503.14476: 0.2 and 0.28). Where A < 0 the loss is at most -dual A
     (dual-clip PPO, arXiv 1912.09729, eq. 5: 3), so that a bad token that became likely does not push without bound.
     """
-    return _clipped(_ratio(logps - old_logps), advantages, low, high, dual)
+    return _ppo_clip(_ratio(logps - old_logps), advantages, low, high, dual)
 
 
-def sequence_clipped(
+def sequence_ppo_clip(
     logps: Float[Array, "P G T"],
     old_logps: Float[Array, "P G T"],
     advantages: Float[Array, "P G #T"],
@@ -56,7 +57,7 @@ def sequence_clipped(
     """
     whole = jnp.where(mask, logps - old_logps, 0.0).sum(axis=-1, keepdims=True) / _lengths(mask)
     per_token = jax.lax.stop_gradient(whole) + logps - jax.lax.stop_gradient(logps)
-    return _clipped(_ratio(per_token), advantages, low, high, inf)
+    return _ppo_clip(_ratio(per_token), advantages, low, high, inf)
 
 
 def cispo(
@@ -65,13 +66,14 @@ def cispo(
     advantages: Float[Array, "P G #T"],
     mask: Bool[Array, "P G T"],
     *,
-    most: float = 5.0,
+    max_ratio: float = 5.0,
 ) -> TokenLoss:
-    """-sg[min(r, most)] A logp: the weight is clipped, never the gradient (CISPO, MiniMax-M1, arXiv 2506.13585, eq. 4).
+    """-sg[min(r, max_ratio)] A logp: the weight is clipped, never the gradient (CISPO, MiniMax-M1, arXiv 2506.13585,
+    eq. 4).
 
     The paper publishes no bound; 5 is ScaleRL's (arXiv 2510.13786). It bounds r; elsewhere the knob bounds r - 1.
     """
-    weight = jax.lax.stop_gradient(jnp.minimum(_ratio(logps - old_logps), most))
+    weight = jax.lax.stop_gradient(jnp.minimum(_ratio(logps - old_logps), max_ratio))
     return TokenLoss(-weight * advantages * logps, jnp.zeros(logps.shape, bool))
 
 
@@ -85,14 +87,14 @@ def reinforce(
     return TokenLoss(-advantages * logps, jnp.zeros(logps.shape, bool))
 
 
-def _clipped(ratio: Float[Array, "P G T"], advantages: Float[Array, "P G #T"], low: float, high: float, dual: float):
+def _ppo_clip(ratio: Float[Array, "P G T"], advantages: Float[Array, "P G #T"], low: float, high: float, dual: float):
     bounded = jnp.clip(ratio, 1 - low, 1 + high)
     objective = jnp.minimum(ratio * advantages, bounded * advantages)
-    lost = bounded * advantages < ratio * advantages
+    clip_mask = bounded * advantages < ratio * advantages
     if dual < inf:
         floor = jnp.where(advantages < 0, dual * advantages, -inf)
-        objective, lost = jnp.maximum(objective, floor), lost | (objective < floor)
-    return TokenLoss(-objective, lost)
+        objective, clip_mask = jnp.maximum(objective, floor), clip_mask | (objective < floor)
+    return TokenLoss(-objective, clip_mask)
 
 
 def _ratio(log_ratio: Float[Array, "P G T"]) -> Float[Array, "P G T"]:
@@ -114,7 +116,8 @@ def k2(logps: Float[Array, "*batch"], reference: Float[Array, "*batch"]) -> Floa
 
 
 def k3(logps: Float[Array, "*batch"], reference: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """q/p - 1 - log(q/p): unbiased, never negative, low variance (Schulman 2020, http://joschu.net/blog/kl-approx.html).
+    """q/p - 1 - log(q/p): unbiased, never negative, low variance (Schulman 2020,
+    http://joschu.net/blog/kl-approx.html).
 
     GRPO's choice (arXiv 2402.03300, eq. 4). As a loss its expected gradient is that of the forward KL(q || p).
     """

@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import partial
 from math import exp, sqrt
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,38 +19,23 @@ from jaxreason.objectives import (
     RLOO,
 )
 from jaxreason.objectives.advantages import normalise_then_sum
-from jaxreason.objectives.algorithms import TokenScores, advantages_of, policy_loss
 from jaxreason.objectives.shaping import length_normalised, soft_overlong, truncated_importance
 from jaxreason.objectives.surrogates import ppo_clip
-
-P, G, T = 2, 3, 5
-LENGTHS = np.array([[5, 2, 3], [1, 4, 5]])
-MASK = np.arange(T) < LENGTHS[..., None]
-REWARDS = np.array([[1.0, 0.0, 0.0], [1.0, 0.25, 1.0]])
-RNG = np.random.default_rng(0)
-OLD = np.where(MASK, -RNG.uniform(0.1, 2, MASK.shape), 0.0)
-LOGPS = np.where(MASK, OLD + RNG.normal(0, 0.4, MASK.shape), 0.0)
-REFERENCE = np.where(MASK, OLD + RNG.normal(0, 0.3, MASK.shape), 0.0)
-OWN = np.where(MASK, OLD + RNG.normal(0, 0.8, MASK.shape), 0.0)
-ENTROPY = np.where(MASK, RNG.uniform(0, 3, MASK.shape), 0.0)
-TOKENS = [(p, g, t) for p in range(P) for g in range(G) for t in range(LENGTHS[p, g])]
-
-
-def ours(algorithm, rewards=REWARDS):
-    """Loss and its gradients by the tokens' log-probabilities and entropies."""
-    arrays = (jnp.asarray(x, jnp.float32) for x in (LOGPS, OLD, REFERENCE, OWN, ENTROPY))
-    logps, old, reference, own, entropy = arrays
-    mask, rewards = jnp.asarray(MASK), jnp.asarray(rewards, jnp.float32).reshape(-1, P, G)
-    advantages = advantages_of(
-        algorithm, rewards, (1.0,) * len(rewards), TokenScores(old, mask, reference, own, entropy)
-    )
-    how = {"old_logps": own if algorithm.importance else old, "reference_logps": reference, "advantages": advantages}
-    how |= {"weights": algorithm.aggregate(mask), "mask": mask}
-
-    def loss(logps, entropy):
-        return policy_loss(algorithm, logps, entropy, **how).loss
-
-    return jax.value_and_grad(loss, argnums=(0, 1))(logps, entropy)
+from tests.objectives.small_batch import (
+    ENTROPY,
+    LENGTHS,
+    LOGPS,
+    MASK,
+    OLD,
+    OWN,
+    REFERENCE,
+    REWARDS,
+    TOKENS,
+    G,
+    P,
+    T,
+    ours,
+)
 
 
 def compare(algorithm, token, weight, rewards=REWARDS, *, entropy=0.0):
@@ -117,7 +101,10 @@ def test_dr_grpo():
 
 
 def test_dapo():
-    compare(DAPO, lambda p, g, t: ppo(normalised(p, g), ratio(p, g, t), 0.2, 0.28), of_tokens)
+    # of 5 tokens the last one is the buffer: completions of 5 tokens lose 1
+    shaped = REWARDS + np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+    scaled = (shaped - shaped.mean(axis=1, keepdims=True)) / (shaped.std(axis=1, ddof=1, keepdims=True) + 1e-4)
+    compare(DAPO, lambda p, g, t: ppo(scaled[p, g], ratio(p, g, t), 0.2, 0.28), of_tokens)
 
 
 def test_gspo():
@@ -134,7 +121,7 @@ def test_cispo():
         weight = min(ratio(p, g, t), 1.2)
         return -weight * normalised(p, g) * LOGPS[p, g, t], -weight * normalised(p, g)
 
-    compare(replace(CISPO, surrogate=partial(CISPO.surrogate, most=1.2)), token, of_tokens)
+    compare(replace(CISPO, surrogate=partial(CISPO.surrogate, max_ratio=1.2)), token, of_tokens)
 
 
 def charge(p, g, t):
@@ -213,20 +200,20 @@ def test_rewards_that_are_normalised_each_for_itself():
     def token(p, g, t):
         return ppo((total[p, g] - mean) / (deviation + 1e-4), ratio(p, g, t), 0.2, 0.2)
 
-    compare(replace(GRPO, combine=normalise_then_sum), token, of_sequences, np.stack([REWARDS, second]))
+    compare(replace(GRPO, combine=normalise_then_sum), token, of_sequences, np.stack([REWARDS, second], axis=-1))
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("length_reward", "expected"),
     [
-        (partial(soft_overlong, limit=5, buffer=2), [[-1.0, 0.0, 0.0], [0.0, -0.5, -1.0]]),
+        (partial(soft_overlong, buffer=2), [[-1.0, 0.0, 0.0], [0.0, -0.5, -1.0]]),
         # lengths 5 2 3 of rewards 1 0 0: places -1/2, 1/2, 1/6, of which the wrong ones keep what is negative
         (length_normalised, [[-0.5, 0.0, 0.0], [0.5, -0.25, -0.5]]),
     ],
 )
-def test_rewards_of_length_by_hand(shape, expected):
-    np.testing.assert_allclose(shape(jnp.asarray(REWARDS), jnp.asarray(LENGTHS)), expected, atol=1e-6)
-    shaped = replace(DR_GRPO, length_reward=shape)
+def test_rewards_of_length_by_hand(length_reward, expected):
+    np.testing.assert_allclose(length_reward(jnp.asarray(REWARDS), jnp.asarray(LENGTHS), 5), expected, atol=1e-6)
+    shaped = replace(DR_GRPO, length_reward=length_reward)
     total = REWARDS + np.array(expected)
 
     def token(p, g, t):

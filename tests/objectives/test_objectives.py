@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.objectives.advantages import constant_groups, group_centred, group_normalised, no_baseline
+from jaxreason.objectives.advantages import group_centred, group_normalised, has_reward_variance, no_baseline
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
 from jaxreason.objectives.algorithms import Algorithm, TokenScores, advantages_of, policy_loss
 from jaxreason.objectives.surrogates import k1, k2, k3, ppo_clip, reinforce
@@ -19,7 +19,7 @@ def test_advantages_by_hand():
     np.testing.assert_allclose(group_normalised(rewards)[0], np.array([0.75, -0.25, -0.25, -0.25]) / 0.5001, rtol=1e-6)
     np.testing.assert_array_equal(group_normalised(rewards)[1], 0.0)
     np.testing.assert_allclose(group_centred(rewards)[0], [0.75, -0.25, -0.25, -0.25])
-    np.testing.assert_array_equal(constant_groups(rewards), [False, True])
+    np.testing.assert_array_equal(has_reward_variance(rewards), [True, False])
 
 
 def test_a_group_of_one_has_no_advantage():

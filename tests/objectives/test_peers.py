@@ -22,7 +22,7 @@ from jaxreason.objectives import (
 from jaxreason.objectives.algorithms import TokenScores, advantages_of
 from jaxreason.objectives.shaping import truncated_importance
 from jaxreason.objectives.surrogates import cispo, ppo_clip
-from tests.objectives.test_algorithms import ENTROPY, LOGPS, MASK, OLD, OWN, REFERENCE, REWARDS, G, P, T, ours
+from tests.objectives.small_batch import ENTROPY, LOGPS, MASK, OLD, OWN, REFERENCE, REWARDS, G, P, T, ours
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
@@ -52,9 +52,9 @@ def assert_same(loss, leaf, algorithm):
         (GRPO, {"loss_type": "grpo"}),
         (replace(GRPO, kl_weight=0.3), {"loss_type": "grpo", "beta": 0.3}),
         (DR_GRPO, {"loss_type": "dr_grpo"}),
-        (DAPO, {"loss_type": "dapo", "epsilon_high": 0.28}),
+        (replace(DAPO, length_reward=None), {"loss_type": "dapo", "epsilon_high": 0.28}),
         (GSPO, {"importance_sampling_level": "sequence", "epsilon_low": 3e-4, "epsilon_high": 4e-4}),
-        (replace(CISPO, surrogate=partial(cispo, most=1.2)), {"loss_type": "cispo", "epsilon_high": 1.2}),
+        (replace(CISPO, surrogate=partial(cispo, max_ratio=1.2)), {"loss_type": "cispo", "epsilon_high": 1.2}),
         (replace(GRPO, surrogate=partial(ppo_clip, dual=1.3)), {"delta": 1.3}),
         (replace(GRPO, top_entropy=0.4), {"top_entropy_quantile": 0.4}),
     ],
@@ -102,9 +102,14 @@ def verl_functions():
     [
         (replace(GRPO, surrogate=partial(ppo_clip, dual=3.0)), "vanilla", "seq-mean-token-mean", {}),
         (replace(DR_GRPO, surrogate=partial(ppo_clip, dual=3.0)), "vanilla", "seq-mean-token-sum-norm", {}),
-        (DAPO, "vanilla", "token-mean", {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "clip_ratio_c": 1e9}),
+        (
+            replace(DAPO, length_reward=None),
+            "vanilla",
+            "token-mean",
+            {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "clip_ratio_c": 1e9},
+        ),
         (GSPO, "gspo", "seq-mean-token-mean", {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4}),
-        (replace(CISPO, surrogate=partial(cispo, most=1.2)), "cispo", "token-mean", {"clip_ratio_low": 1.0}),
+        (replace(CISPO, surrogate=partial(cispo, max_ratio=1.2)), "cispo", "token-mean", {"clip_ratio_low": 1.0}),
         (replace(RLOO, kl_weight=0.0), "gpg", "seq-mean-token-sum", {}),
         (replace(GRPO, importance=truncated_importance), "vanilla", "seq-mean-token-mean", {"clip_ratio_c": 1e9}),
     ],
