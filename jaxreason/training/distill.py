@@ -1,7 +1,7 @@
-"""Learning from a teacher: its whole distribution on given texts, or its opinion of what the student says."""
+"""Learning from a teacher: its distribution on given or sampled documents, or its scores of the student's tokens."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,15 @@ from jaxreason.models.lora import merge_trees
 from jaxreason.models.scoring import Divergence, Scores, encode_packed, packed_divergence, topk_divergence
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import token_mean
-from jaxreason.sampling.rollout import ProblemSampler, pad_prompts
+from jaxreason.sampling.rollout import ProblemSampler
 from jaxreason.tasks import Problem
 from jaxreason.text.documents import Document, prompt_completion
-from jaxreason.training.loop import Update, next_prompt_batch
+from jaxreason.training.batch import Batch
+from jaxreason.training.collect import next_prompt_batch
 from jaxreason.training.state import TrainState
 from jaxreason.training.supervised import SFTBatch
-from jaxreason.training.updates import Batch, Metrics, Statistics
-from jaxreason.types import Params
+from jaxreason.training.updates import LossStats
+from jaxreason.types import Params, Rollouts
 
 
 def distill_loss(
@@ -31,88 +32,90 @@ def distill_loss(
     teacher_model: Transformer,
     divergence: Divergence,
     temperature: float = 1.0,
-) -> tuple[Float[Array, ""], Statistics]:
-    """mean_t D(teacher(. | text before t), student(. | text before t)), over the learned tokens and all of V.
+) -> tuple[Float[Array, ""], LossStats]:
+    """mean_t D(teacher(. | document before t), student(. | document before t)), over the target tokens and all of V.
 
     At a temperature other than 1 the gradient shrinks with its square (Hinton et al., arXiv 1503.02531, section 2); it
     is not multiplied back.
     """
-    how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
-    return _mean(packed_divergence(params, teacher, batch.packed, **how), batch)
+    values = packed_divergence(
+        params,
+        teacher,
+        batch.packed,
+        model=model,
+        teacher_model=teacher_model,
+        divergence=divergence,
+        temperature=temperature,
+    )
+    return _mean(values, batch)
 
 
 def topk_distill_loss(
     params: Params, batch: SFTBatch, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
-) -> tuple[Float[Array, ""], Statistics]:
-    """`distill_loss` from the teacher's most probable tokens, as they were stored (see `topk_divergence`)."""
+) -> tuple[Float[Array, ""], LossStats]:
+    """`distill_loss` from the teacher's stored most probable tokens (see `topk_divergence`)."""
     hidden, _ = encode_packed(params, batch.packed, model=model)
-    how = {"model": model, "divergence": divergence, "temperature": temperature}
-    return _mean(topk_divergence(params, hidden, batch.top, batch.packed.loss_mask, **how), batch)
+    values = topk_divergence(
+        params,
+        hidden,
+        batch.topk,
+        batch.packed.loss_mask,
+        model=model,
+        divergence=divergence,
+        temperature=temperature,
+    )
+    return _mean(values, batch)
 
 
-def _mean(values: Float[Array, "P M"], batch: SFTBatch) -> tuple[Float[Array, ""], Statistics]:
+def _mean(values: Float[Array, "P M"], batch: SFTBatch) -> tuple[Float[Array, ""], LossStats]:
     loss = jnp.sum(batch.weights * values)
-    return loss, jax.lax.stop_gradient(Statistics({"loss": loss}, {}))
+    return loss, jax.lax.stop_gradient(LossStats({"loss": loss}, {}))
+
+
+class StudentSamples(NamedTuple):
+    """The student's completions of the next problems."""
+
+    prompts: list[list[int]]
+    rollouts: Rollouts
+
+    def documents(self) -> list[Document]:
+        """The first completion of each prompt, to be learned from the teacher's distribution: GKD (Agarwal et al.,
+        arXiv 2306.13649) with the student's samples alone. No gradient flows through the sampling."""
+        tokens, mask = (np.asarray(x)[:, 0] for x in (self.rollouts.tokens, self.rollouts.mask))
+        rows = zip(self.prompts, tokens, mask, strict=True)
+        return [prompt_completion(prompt, row[real].tolist()) for prompt, row, real in rows]
 
 
 def student_samples(
     state: TrainState,
     problems: Sequence[Problem],
+    sampler: ProblemSampler,
     *,
     prompts_per_step: int,
-    sampler: ProblemSampler,
+    group_size: int = 1,
     frozen: Params = None,
-) -> Iterator[Document]:
-    """What the student now answers to the next problems, to be learned from the teacher (`distill_loss`): GKD, Agarwal
-    et al., arXiv 2306.13649, with all texts the student's. No gradient flows through the writing."""
-    chosen, keys = next_prompt_batch(state, problems, prompts_per_step, 1)
-    prompts = [sampler.encode(problem) for problem in chosen]
-    rollouts = sampler.sample(merge_trees(frozen, state.params), pad_prompts(prompts), keys=keys)
-    tokens, mask = (np.asarray(x)[:, 0] for x in (rollouts.tokens, rollouts.mask))
-    return (
-        prompt_completion(prompt, row[real].tolist()) for prompt, row, real in zip(prompts, tokens, mask, strict=True)
-    )
+) -> StudentSamples:
+    """What the student now answers to the next problems."""
+    chosen, keys = next_prompt_batch(state, problems, prompts_per_step, group_size)
+    rollouts = sampler.sample(merge_trees(frozen, state.params), sampler.prompts(chosen), keys=keys)
+    return StudentSamples([sampler.encode(problem) for problem in chosen], rollouts)
 
 
-def on_policy_steps(
-    state: TrainState,
-    problems: Sequence[Problem],
-    *,
-    steps: int,
-    prompts_per_step: int,
-    group_size: int,
-    sampler: ProblemSampler,
-    teacher: Callable[..., Scores],
-    update: Update,
-    frozen: Params = None,
-) -> Iterator[tuple[TrainState, Metrics]]:
-    """Steps `state.step` to `steps`: the student writes, the teacher scores each of its tokens.
+def on_policy_batch(rollouts: Rollouts, teacher: Scores) -> tuple[Batch, dict[str, float | int]]:
+    """The student's rollouts with log p_T - log p_S as the advantage of each token, and what they log.
 
-    The advantage of a token is log p_T - log p_S, so that the expected gradient of a token is that of its reverse KL
-    (on-policy distillation, Lu et al. 2025, https://thinkingmachines.ai/blog/on-policy-distillation). `teacher` is
-    `score_completions` of the teacher; `reverse_kl` is the mean over the sampled tokens.
+    The expected gradient of a token is that of its reverse KL (on-policy distillation, Lu et al. 2025,
+    https://thinkingmachines.ai/blog/on-policy-distillation). `reverse_kl` is the mean over the sampled tokens.
     """
-    for _ in range(int(state.step), steps):
-        begin = time.perf_counter()
-        chosen, keys = next_prompt_batch(state, problems, prompts_per_step, group_size)
-        prompts = sampler.prompts(chosen)
-        rollouts = sampler.sample(merge_trees(frozen, state.params), prompts, keys=keys)
-        sampled = time.perf_counter()
-        mask = np.asarray(rollouts.mask)
-        told = np.where(mask, teacher(rollouts.prompts, rollouts.tokens, rollouts.mask).logps - rollouts.logps, 0.0)
-        weights = token_mean(jnp.asarray(mask))
-        state, metrics = update(state, Batch(rollouts, told, weights, np.zeros_like(told)))
-        state = state._replace(step=state.step + 1, position=state.position + prompts_per_step)
-        metrics = {name: float(value) for name, value in metrics.items()}
-        yield (
-            state,
-            {
-                **metrics,
-                "reverse_kl": float(-told.sum() / mask.sum()),
-                "length_mean": float(mask.sum(axis=-1).mean()),
-                "tokens": int(mask.sum()),
-                "train_tokens": int(mask.sum() + prompts.mask.sum()),
-                "seconds_sampling": sampled - begin,
-                "seconds_update": time.perf_counter() - sampled,
-            },
-        )
+    mask = np.asarray(rollouts.mask)
+    advantages = np.where(mask, np.asarray(teacher.logps) - rollouts.logps, 0.0)
+    batch = Batch(
+        rollouts, advantages, np.asarray(token_mean(jnp.asarray(mask))), np.zeros_like(advantages), np.int32(len(mask))
+    )
+    metrics = {
+        "reverse_kl": float(-advantages.sum() / mask.sum()),
+        "length_mean": float(mask.sum(axis=-1).mean()),
+        "tokens": int(mask.sum()),
+        "train_tokens": int(mask.sum() + rollouts.prompts.mask.sum()),
+    }
+    return batch, metrics

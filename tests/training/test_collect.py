@@ -12,8 +12,9 @@ from jaxreason.objectives import DAPO, GRPO
 from jaxreason.rewards.intrinsic import SELF_CERTAINTY
 from jaxreason.sampling import ProblemSampler
 from jaxreason.tasks import Problem
-from jaxreason.training import TrainState, grpo_steps
+from jaxreason.training import TrainState, collect_groups, make_batch, rollout_metrics, sample_rows
 from jaxreason.training.collect import Replay
+from jaxreason.training.updates import count_batch
 from jaxreason.types import Rollouts
 from jaxreason.weights import load_model
 
@@ -34,24 +35,34 @@ class Dice:
         yield np.arange(count), Rollouts(prompts, tokens, mask, -1.0 * mask, np.ones(mask.shape[:2], bool))
 
 
-POLICY = ProblemSampler(lambda problem: [problem.index + 3], Dice(), TOKENIZER)
+SAMPLER = ProblemSampler(lambda problem: [problem.index + 3], Dice(), TOKENIZER)
 
 
-def steps_with(reward, *, seed=0, steps=2, prompts=4, state=None, algorithm=GRPO, **how):
-    """The batches that updates got, and the metrics."""
-    batches = []
-
-    def update(state, batch):
-        batches.append(batch)
-        return state, dict.fromkeys(("logp_difference_mean", "logp_difference_max"), jnp.zeros(()))
-
+def steps_with(reward, *, seed=0, steps=2, prompts=4, state=None, algorithm=GRPO, max_gen_batches=1, **collecting):
+    """The batches of some steps, their metrics, and the groups with the state after each."""
     zero = jnp.int32(0)
     state = state or TrainState({}, (), zero, zero, jax.random.key(seed))
-    how = {"graders": {}, "sampler": POLICY, "algorithm": algorithm, "update": update} | how
-    results = list(
-        grpo_steps(state, PROBLEMS, steps=steps, prompts_per_step=prompts, group_size=GROUPS, reward=reward, **how)
-    )
-    return batches, [result.metrics for result in results], results
+    weights = tuple(reward.values()) if isinstance(reward, dict) else ()
+    batches, metrics, results = [], [], []
+    while int(state.step) < steps:
+        groups = collect_groups(
+            state,
+            PROBLEMS,
+            SAMPLER,
+            reward,
+            prompts_per_step=prompts,
+            group_size=GROUPS,
+            max_gen_batches=max_gen_batches,
+            **collecting,
+        )
+        learned, consumed = groups.learned, len(groups.problems)
+        batches.append(
+            make_batch(learned.rollouts, learned.rewards, algorithm, reward_weights=weights, consumed=consumed)
+        )
+        state = count_batch(state, batches[-1].consumed)
+        metrics.append(rollout_metrics(groups))
+        results.append((groups, state))
+    return batches, metrics, results
 
 
 def few(text, problem):
@@ -64,26 +75,28 @@ def asked(batch):
 
 
 def test_dynamic_sampling_goes_on_until_enough_groups_differ():
-    batches, metrics, results = steps_with(few, steps=1, prompts=2, tries=20)
+    batches, metrics, results = steps_with(few, steps=1, prompts=2, max_gen_batches=20)
     assert len(asked(batches[0])) == 2 and all(index % 4 == 0 for index in asked(batches[0]))
-    assert 1 < metrics[0]["tries"] < 20 and metrics[0]["groups_learned"] == 2
-    assert len(results[0].samples) == metrics[0]["tries"] * 2 * GROUPS
-    assert int(results[0].state.position) == metrics[0]["tries"] * 2
+    assert 1 < metrics[0]["gen_batches"] < 20 and metrics[0]["groups_learned"] == 2
+    assert len(sample_rows(results[0][0])) == metrics[0]["gen_batches"] * 2 * GROUPS
+    assert int(results[0][1].position) == metrics[0]["gen_batches"] * 2
     advantages = np.asarray(batches[0].advantages)
     assert (np.abs(advantages).max(axis=(1, 2)) > 0).all()
 
 
 def test_dynamic_sampling_ends_within_its_bound_where_nothing_differs():
-    batches, metrics, _ = steps_with(lambda text, problem: 1.0, steps=1, tries=3, algorithm=DAPO)
-    assert metrics[0]["tries"] == 3 and metrics[0]["groups_learned"] == 0
+    batches, metrics, _ = steps_with(lambda text, problem: 1.0, steps=1, max_gen_batches=3, algorithm=DAPO)
+    assert metrics[0]["gen_batches"] == 3 and metrics[0]["groups_learned"] == 0
     np.testing.assert_array_equal(batches[0].advantages, 0)
     np.testing.assert_array_equal(batches[0].weights, 0)
 
 
 def test_dynamic_sampling_learns_from_as_many_as_there_are():
-    batches, metrics, _ = steps_with(lambda text, problem: few(text, problem) if problem.index < 8 else 0.0, tries=4)
+    batches, metrics, _ = steps_with(
+        lambda text, problem: few(text, problem) if problem.index < 8 else 0.0, max_gen_batches=4
+    )
     for batch, row in zip(batches, metrics, strict=True):
-        assert (row["tries"] == 4 and set(asked(batch)) <= {0, 4}) or row["groups_learned"] == 0
+        assert (row["gen_batches"] == 4 and set(asked(batch)) <= {0, 4}) or row["groups_learned"] == 0
         assert row["groups_learned"] in {0, len(asked(batch))}
 
 
@@ -100,7 +113,7 @@ def test_replay_takes_the_newest_earlier_groups_and_says_how_old_they_are(tmp_pa
         assert row["staleness_mean"] <= 2
     assert with_defaults
     # gone on with from the middle, it learns the same
-    again, _, _ = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2), state=results[2].state)
+    again, _, _ = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2), state=results[2][1])
     for one, other in zip(again, batches[3:], strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
@@ -111,11 +124,11 @@ def test_several_rewards_with_their_weights():
 
     rewards = {few: 1.0, length: -0.5}
     _, metrics, results = steps_with(rewards, steps=1)
-    for sample in results[0].samples:
+    for sample in sample_rows(results[0][0]):
         problem = PROBLEMS[sample["index"]]
         text = sample["completion"]
         assert sample["reward"] == pytest.approx(few(text, problem) - 0.5 * len(text))
-    mean = np.mean([sample["reward"] for sample in results[0].samples])
+    mean = np.mean([sample["reward"] for sample in sample_rows(results[0][0])])
     assert metrics[0]["reward_mean"] == pytest.approx(mean, abs=1e-6)
 
 
@@ -125,11 +138,12 @@ def test_internal_rewards_are_of_the_policys_own_scores():
         return Scores(-1.0 * mask, 0.0 * mask, certainty)
 
     _, _, results = steps_with(SELF_CERTAINTY, steps=1, score=score)
-    for sample in results[0].samples:
+    for sample in sample_rows(results[0][0]):
         assert sample["reward"] == pytest.approx((sample["tokens"] + 1) / 2)
 
 
-@pytest.mark.parametrize("how", [{"reward": SELF_CERTAINTY}, {"algorithm": replace(GRPO, top_entropy=0.2)}])
-def test_own_scores_are_asked_for_before_anything_is_sampled(how):
+def test_policy_scores_are_asked_for_before_anything_is_sampled():
     with pytest.raises(ValueError, match="own scores: give `score`"):
-        steps_with(**{"reward": few} | how)
+        steps_with(SELF_CERTAINTY)
+    with pytest.raises(ValueError, match="own scores: give policy_scores"):
+        steps_with(few, algorithm=replace(GRPO, top_entropy=0.2))

@@ -15,13 +15,13 @@ from jaxreason.training.preference import (
     batch_pairs,
     best_worst_pairs,
     completion_logps,
+    next_pairs,
     pair_loss,
-    pair_steps,
     reward_loss,
     score_pairs,
 )
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.supervised import supervised_update
+from jaxreason.training.updates import supervised_update
 from jaxreason.types import Prompts, Rollouts
 from tests.models.families import TINY, tiny_params
 
@@ -79,8 +79,10 @@ def test_the_other_preferences_move_apart_what_they_compare():
     for preference in (ipo, simpo):
         loss = partial(pair_loss, model=MODEL, preference=preference)
         update = jax.jit(partial(supervised_update, loss=loss, optimizer=optimizer))
-        state, how = init_state(PARAMS, optimizer, seed=0), {"steps": 4, "pairs_per_step": 6, "update": update}
-        steps = [metrics for _, metrics in pair_steps(state, pairs, reference_logps=reference, **how)]
+        state, steps = init_state(PARAMS, optimizer, seed=0), []
+        for _ in range(4):
+            state, metrics = update(state, next_pairs(state, pairs, 6, reference))
+            steps.append(metrics)
         assert steps[-1]["margin"] > steps[0]["margin"] and steps[-1]["loss"] < steps[0]["loss"]
 
 
@@ -94,6 +96,8 @@ def test_a_reward_model_learns_which_side_is_better():
         jax.jit(partial(score_rewards, model=MODEL))(params, *alone.completions[:3])[0], rewards[3], atol=1e-5
     )
     update = jax.jit(partial(supervised_update, loss=partial(reward_loss, model=MODEL), optimizer=optimizer))
-    how = {"steps": 15, "pairs_per_step": 8, "update": update}
-    *_, (_, metrics) = pair_steps(init_state(params, optimizer, seed=0), pairs, **how)
+    state = init_state(params, optimizer, seed=0)
+    for _ in range(15):
+        state, metrics = update(state, next_pairs(state, pairs, 8))
+    assert (int(state.step), int(state.position)) == (15, 15 * 8)
     assert metrics["accuracy"] == 1.0 and metrics["loss"] < 0.1

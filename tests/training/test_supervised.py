@@ -8,20 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.data import first_fit
 from jaxreason.models.scoring import score_completions, score_packed
 from jaxreason.models.transformer import Transformer
 from jaxreason.text import Document, prompt_completion
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.supervised import batch_of, sft_loss, shuffled_stream, supervised_update, text_steps
+from jaxreason.training.supervised import make_sft_batch, sft_batch_metrics, sft_loss, shuffled_stream
+from jaxreason.training.updates import supervised_update
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
 rng = np.random.default_rng(0)
-
-
-def rows_of(documents, **sizes):
-    return batch_of(list(first_fit(documents, **sizes)), **sizes)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])  # the second has sliding layers
@@ -29,7 +25,7 @@ def test_a_packed_text_scores_as_if_alone(family):
     cfg = TINY[family]
     model, params = Transformer(cfg), tiny_params(cfg, seed=1)
     texts = [rng.integers(0, cfg.vocab, n).tolist() for n in (9, 4, 7, 12, 5)]
-    packed = rows_of(map(Document, texts), rows=3, length=16).packed
+    packed = make_sft_batch(map(Document, texts), rows=3, length=16).packed
     packed = packed._replace(tokens=np.where(packed.segments > 0, packed.tokens, cfg.vocab - 1))
     places = packed.target_positions.tolist()
     scores = jax.jit(partial(score_packed, model=model))(params, packed)
@@ -57,7 +53,7 @@ MODEL, PARAMS = Transformer(CFG), tiny_params(CFG, seed=2)
 def test_text_step_is_adam_on_the_mean_over_learned_tokens():
     texts = [(rng.integers(0, CFG.vocab, n).tolist(), k) for n, k in ((9, 1), (8, 5), (3, 2), (6, 1))]
     documents = [prompt_completion(text[:k], text[k:]) for text, k in texts]
-    batch = rows_of(documents, rows=4, length=9)
+    batch = make_sft_batch(documents, rows=4, length=9)
     packed = batch.packed
     optimizer = make_optimizer(1e-2, max_norm=1e9)
     steps = {}
@@ -89,7 +85,7 @@ def test_packed_texts_have_the_loss_and_the_gradient_of_a_row_each():
     texts = [rng.integers(0, CFG.vocab, n).tolist() for n in (7, 3, 5, 6, 4, 7)]
     documents = [prompt_completion(text[:2], text[2:]) for text in texts]
     loss = jax.jit(jax.value_and_grad(partial(sft_loss, model=MODEL), has_aux=True))
-    together, apart = rows_of(documents, rows=3, length=16), rows_of(documents, rows=6, length=7)
+    together, apart = make_sft_batch(documents, rows=3, length=16), make_sft_batch(documents, rows=6, length=7)
     assert together.packed.loss_mask.sum() == apart.packed.loss_mask.sum() == sum(map(len, texts)) - 2 * len(texts)
     (packed, _), grads = loss(PARAMS, together)
     (alone, _), expected = loss(PARAMS, apart)
@@ -100,19 +96,12 @@ def test_packed_texts_have_the_loss_and_the_gradient_of_a_row_each():
 
 def test_every_text_once_an_epoch_and_a_restart_goes_on():
     documents = [Document([i, i + 1, i + 2]) for i in range(7)]
-    taken = []
-
-    def update(state, batch):
-        taken.append(batch.packed.tokens[:, ::3].ravel().tolist())
-        return state._replace(step=state.step + 1), {"loss": jnp.zeros(())}
-
-    state = init_state({}, make_optimizer(1e-3), seed=3)
-    how = {"rows": 1, "length": 9, "update": update}
-    for _, metrics in text_steps(state, partial(shuffled_stream, documents), steps=7, **how):
-        assert (metrics["tokens"], metrics["train_tokens"]) == (6, 9)
-    order = [first for row in taken for first in row]
+    state, order = init_state({}, make_optimizer(1e-3), seed=3), []
+    for position in range(0, 21, 3):
+        batch = make_sft_batch(
+            shuffled_stream(documents, state._replace(position=jnp.int32(position))), rows=1, length=9
+        )
+        assert sft_batch_metrics(batch) == {"tokens": 6, "train_tokens": 9} and int(batch.consumed) == 3
+        order += batch.packed.tokens[:, ::3].ravel().tolist()
     assert [sorted(order[i : i + 7]) for i in (0, 7, 14)] == [list(range(7))] * 3
     assert order[:7] != order[7:14]
-    again = init_state({}, make_optimizer(1e-3), seed=3)._replace(step=jnp.int32(4), position=jnp.int32(12))
-    list(text_steps(again, partial(shuffled_stream, documents), steps=5, **how))
-    assert taken[-1] == order[12:15]

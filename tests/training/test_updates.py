@@ -118,14 +118,14 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
     sampled = sampled._replace(mask=sampled.mask.at[2, :, 2:].set(False))  # one group is short
     batch = make_batch(sampled, REWARDS, algorithm, jnp.where(sampled.mask, sampled.logps - 0.1, 0.0))
     if algorithm.kl_weight:  # advantages of single tokens, as in distillation
-        batch = batch._replace(advantages=batch.advantages + jnp.linspace(-1, 1, T))
-    pieces = list(microbatch.plan_microbatches(batch, MODEL, memory, whole=bool(algorithm.kl_weight)))
+        batch = batch._replace(advantages=batch.advantages + np.linspace(-1, 1, T, dtype=np.float32))
+    pieces = list(microbatch.plan_microbatches(batch, MODEL, memory, dense=bool(algorithm.kl_weight)))
     mask = np.asarray(batch.rollouts.mask)
     used = mask if algorithm.kl_weight else mask[[0, 2, 3]]  # the second group has no signal
     assert sum(int(part.rollouts.mask.sum()) for part, _ in pieces) == used.sum()
     if memory == 1.0:
         assert {(len(part.weights), count) for part, count in pieces} == {(1, G)}
-    update = microbatch.MicrobatchedUpdate(**settings, memory=memory)
+    update = microbatch.MicrobatchedUpdate(**settings, activation_bytes=memory)
     cut, cut_metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), batch)
     whole, metrics = jax.jit(partial(grpo_update, **settings))(init_state(PARAMS, optimizer, seed=0), batch)
     assert_trees_close(cut.params, whole.params, rtol=1e-4)
@@ -137,7 +137,7 @@ def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory,
 def test_the_gradients_of_devices_add_up(aggregate):
     algorithm = replace(GRPO, aggregate=aggregate)
     batch = make_batch(rollouts(), REWARDS, algorithm)
-    halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch)
+    halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch._replace(consumed=None))
     loss = partial(grpo_loss, model=MODEL, algorithm=algorithm, temperature=1.0)
 
     def all_sum(params, batch):
@@ -152,7 +152,7 @@ def test_two_devices_under_pmap_make_the_same_step_as_one():
     one, metrics = step(batch)
     optimizer = make_optimizer(3e-3)
     update = partial(grpo_update, model=MODEL, algorithm=GRPO, optimizer=optimizer, axis_name="data")
-    halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch)
+    halves = jax.tree.map(lambda x: x.reshape(2, P // 2, *x.shape[1:]), batch._replace(consumed=np.full(P, 1)))
     both, both_metrics = jax.pmap(update, axis_name="data", in_axes=(None, 0))(init_state(PARAMS, optimizer, 0), halves)
     for name in metrics:
         np.testing.assert_allclose(both_metrics[name], [metrics[name]] * 2, rtol=1e-4, atol=1e-6, err_msg=name)
@@ -199,7 +199,9 @@ def test_what_algorithms_drop_leaves_the_denominator():
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted():
     batch = make_batch(rollouts(), REWARDS, GRPO)
-    state, metrics = step(batch._replace(advantages=batch.advantages.at[0, 0].set(jnp.nan)))
+    state, metrics = step(
+        batch._replace(advantages=np.where(np.arange(P)[:, None, None] == 0, np.nan, batch.advantages))
+    )
     assert int(metrics["skipped_updates"]) == 1
     assert_trees_close(state.params, PARAMS)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.opt_state))
@@ -222,3 +224,49 @@ def test_learning_rate_warms_up_linearly_and_global_norm_is_clipped():
         updates, opt_state = optimizer.update({"w": jnp.array([300.0, 400.0])}, opt_state, params)
         moved.append(float(updates["w"][0]))
     np.testing.assert_allclose(moved, [-0.1, -0.2, -0.3, -0.4, -0.4, -0.4], rtol=1e-4)  # Adam's sign times the rate
+
+
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize("inner_updates", [1, 3])
+def test_every_batch_is_one_step_whatever_the_optimiser_does(finite, inner_updates):
+    """Both GRPO updates; a gradient that is not finite is skipped, and its batch still counts."""
+    optimizer = make_optimizer(3e-3)
+    batch = make_batch(rollouts(), REWARDS, GRPO, consumed=7)
+    if not finite:
+        batch = batch._replace(advantages=np.full_like(batch.advantages, np.nan))
+    settings = {"model": MODEL, "algorithm": GRPO, "optimizer": optimizer, "inner_updates": inner_updates}
+    for update in (jax.jit(partial(grpo_update, **settings)), microbatch.MicrobatchedUpdate(**settings)):
+        state = init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0)
+        for count in (1, 2):
+            state, metrics = update(state, batch)
+            assert (int(state.step), int(state.position)) == (count, 7 * count)
+        assert int(metrics["skipped_updates"]) == (0 if finite else 2 * inner_updates)
+
+
+def test_inner_updates_are_optimiser_steps_on_one_batch():
+    optimizer = make_optimizer(3e-3)
+    batch = make_batch(rollouts(), REWARDS, GRPO)
+    settings = {"model": MODEL, "algorithm": GRPO, "optimizer": optimizer}
+    start = init_state(PARAMS, optimizer, seed=0)
+    whole, metrics = jax.jit(partial(grpo_update, **settings, inner_updates=2))(start, batch)
+    one = jax.jit(partial(grpo_update, **settings))
+    middle, first = one(start, batch)
+    end, last = one(middle, batch)
+    assert_trees_close(whole.params, end.params, rtol=1e-5)
+    for name in metrics:
+        expected = first if name.startswith("logp_difference") else last
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_what_precedes_the_update_is_on_the_host():
+    """With another device as default, nothing of a batch is computed or kept there."""
+    devices = []
+
+    def aggregate(mask):
+        devices.extend(mask.devices())
+        return sequence_mean(mask)
+
+    with jax.default_device(jax.devices()[3]):
+        batch = make_batch(jax.device_get(rollouts()), np.asarray(REWARDS), replace(GRPO, aggregate=aggregate))
+    assert devices == [jax.local_devices(backend="cpu")[0]]
+    assert all(isinstance(x, np.ndarray | np.integer) for x in jax.tree.leaves(batch))
