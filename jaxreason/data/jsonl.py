@@ -70,7 +70,7 @@ class TeacherSample(NamedTuple):
     name: str
     tokens: list[int] | None = None
     """The completion's ids, its end included, if `top` was stored."""
-    top: tuple[np.ndarray, np.ndarray] | None = None
+    topk: tuple[np.ndarray, np.ndarray] | None = None
     """[T C] most probable ids in the place of each token, and their log-probabilities at the file's temperature."""
 
 
@@ -88,7 +88,7 @@ def load_teacher_jsonl(path: str | Path, *, temperature: float = 1.0) -> list[Te
                 stored = row.get("temperature")
                 raise InputError(f"{where} was stored at temperature {stored}, not {temperature}: give that one")
         taught.append(TeacherSample(question, completion, where, tokens, top))
-    if not taught or len(counts) > 1 or (counts and any(row.top is None for row in taught)):
+    if not taught or len(counts) > 1 or (counts and any(row.topk is None for row in taught)):
         raise InputError(f"{path} has not the same number of stored tokens everywhere, or no line: write it anew")
     return taught
 

@@ -59,14 +59,14 @@ def pack_teacher_topk(
     placed: Sequence[Placement], *, rows: int, room: int
 ) -> tuple[Int[np.ndarray, "P M C"], Float[np.ndarray, "P M C"]] | None:
     """What teachers stored of the same documents, in the order of `Packed.places`; None where they stored nothing."""
-    if any(document.top is None for document, *_ in placed):
+    if any(document.topk is None for document, *_ in placed):
         return None
-    shape, used = (rows, room, placed[0].document.top[0].shape[1]), np.zeros(rows, np.int32)
+    shape, used = (rows, room, placed[0].document.topk[0].shape[1]), np.zeros(rows, np.int32)
     ids, logps = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     for document, row, _ in placed:
         begin = used[row]
-        used[row] += len(document.top[0])
-        ids[row, begin : used[row]], logps[row, begin : used[row]] = document.top
+        used[row] += len(document.topk[0])
+        ids[row, begin : used[row]], logps[row, begin : used[row]] = document.topk
     return ids, logps
 
 

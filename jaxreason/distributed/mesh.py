@@ -6,7 +6,7 @@ width and the vocabulary. None in the place of a mesh means one device, and that
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -106,11 +106,21 @@ def _read_as(leaves: list[jax.Array], dtype: Any, places: tuple[NamedSharding, .
     return cast if places is None else jax.lax.with_sharding_constraint(cast, list(places))
 
 
-def jit_batch_sharded(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
-    """The jitted `function(params, *batch)`, whose batch of host arrays [P ...] lies over the rows of the mesh; on a
-    mesh it returns host arrays."""
-    jitted = jax.jit(function)
-    return jitted if mesh is None else lambda params, *batch: gather_to_host(jitted(params, *shard_batch(batch, mesh)))
+def jit_batch_sharded(function: Callable[..., Any], mesh: Mesh | None, **static: Any) -> Callable[..., Any]:
+    """`function(params, *batch, **static)`, jitted, with a batch of host arrays [P ...] sharded over the mesh; on a mesh
+    it returns host arrays. An equal call compiles nothing again."""
+    jitted = _jit(function, tuple(static))
+
+    def call(params: Any, *batch: Any) -> Any:
+        result = jitted(params, *shard_batch(batch, mesh), **static)
+        return result if mesh is None else gather_to_host(result)
+
+    return call
+
+
+@cache
+def _jit(function: Callable[..., Any], static_names: tuple[str, ...]) -> Callable[..., Any]:
+    return jax.jit(function, static_argnames=static_names)
 
 
 def gather_to_host(tree: Any) -> Any:

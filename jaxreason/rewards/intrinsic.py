@@ -4,9 +4,10 @@ They rise together with accuracy first and then part from it (arXiv 2506.17219):
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,10 +96,10 @@ def stated(completions: Sequence[str], problem: Problem) -> list[str | None]:
     return [numbers.extract_answer(text, problem, lenient=True) for text in completions]
 
 
-def agreement(rewards: Sequence[Sequence[float]], truth: Sequence[Sequence[float]]) -> dict[str, float]:
-    """What a majority's labels are worth (TTRL, arXiv 2504.16084, section 4): how many of them are right, and how many
-    of the rewards they gave are the true ones. Lists of groups of 0 and 1."""
-    pairs = list(zip(rewards, truth, strict=True))
-    right = [any(r and t for r, t in zip(*pair, strict=True)) for pair in pairs]
-    same = [r == t for pair in pairs for r, t in zip(*pair, strict=True)]
-    return {"label_accuracy": sum(right) / len(right), "reward_accuracy": sum(same) / len(same)}
+def label_agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What a majority's labels are worth (TTRL, arXiv 2504.16084, section 4), from a step's completions: the share of
+    groups whose label is right, and the share of rewards that equal the lenient grade."""
+    groups = [list(group) for _, group in groupby(rows, key=lambda row: row["index"])]
+    right = [any(row["reward"] and row["lenient"] for row in group) for group in groups]
+    equal = [row["reward"] == row["lenient"] for row in rows]
+    return {"label_accuracy": sum(right) / len(right), "reward_accuracy": sum(equal) / len(equal)}

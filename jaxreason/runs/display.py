@@ -1,59 +1,48 @@
-"""What a person sees while a run goes on: a line a step, and a bar below it in a terminal."""
+"""What a person sees while a run goes on: a line a step, and a progress bar below it in a terminal."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxreason.evaluation.evaluate import Evaluation
-from jaxreason.evaluation.report import one_line
-from jaxreason.tasks import Problem
-from jaxreason.types import Params
-
-
-def evaluate_sets(
-    params: Params,
-    sets: Mapping[str, Sequence[Problem]],
-    measure: Callable[[Params, Sequence[Problem]], Evaluation],
-    console: Console,
-    label: str,
-) -> dict[str, dict[str, Any]]:
-    """Measures each set, shows its accuracy in a line, and returns the evaluations as dictionaries."""
-    done = {}
-    for name, problems in sets.items():
-        done[name] = measure(params, problems)._asdict()
-        console.print(f"{label}, {name}: {one_line(done[name]['summary'])}")
-    return done
-
-
-OF_REWARDS = (
+REWARD_LINE = (
     "reward {reward_mean:.3f}  strict {strict_share:.3f}  lenient {lenient_share:.3f}  "
-    "constant groups {frac_reward_zero_std:.2f}  length {length_mean:5.1f}  entropy {entropy:.2f}  "
+    "zero-std groups {frac_reward_zero_std:.2f}  length {length_mean:5.1f}  entropy {entropy:.2f}  "
     "grad {grad_norm:.2f}  {tokens_per_second:.0f} tokens/s  sampling {seconds_sampling:.1f} s  "
     "update {seconds_update:.1f} s"
 )
-OF_PAIRS = "loss {loss:.3f}  margin {margin:.3f}  ranked right {accuracy:.2f}"
-OF_TEXTS = "loss {loss:.3f}"
+PAIR_LINE = "loss {loss:.3f}  margin {margin:.3f}  accuracy {accuracy:.2f}"
+LOSS_LINE = "loss {loss:.3f}"
 
 
-def show_progress(
-    results: Iterable[tuple], console: Console, *, done: int, total: int, title: str, every: int
-) -> Iterator[tuple]:
-    """Passes (state, metrics, ...) on, `done` of `total` steps lying behind, and shows each step in which a reward is
-    optimised, of other steps those whose number `every` divides, and the last."""
-    if done:
-        console.print(f"{done} of {total} steps were done before")
-    else:
-        console.print("the first step also compiles, which takes longer")
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn(title), *columns, console=console, transient=True) as progress:
-        task = progress.add_task("steps", total=total, completed=done)
-        for step, result in enumerate(results, done + 1):
-            metrics = {name: float(value) for name, value in result[1].items()}
-            sampled = "reward_mean" in metrics
-            if sampled or step % every == 0 or step == total:
-                line = OF_REWARDS if sampled else OF_PAIRS if "margin" in metrics else OF_TEXTS
-                console.print(f"step {step:>4}  {line.format(**metrics)}", soft_wrap=True)
-            yield result
-            progress.update(task, completed=step)
+class StepLines:
+    """Prints each step in which a reward is optimised; of other steps the last one and those that `every` divides."""
+
+    def __init__(self, console: Console, *, title: str, done: int, total: int, every: int):
+        self.console, self.total, self.every = console, total, every
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._progress = Progress(TextColumn(title), *columns, console=console, transient=True)
+        self._bar = self._progress.add_task("steps", total=total, completed=done)
+        started = f"{done} of {total} steps were done before" if done else "the first step takes longer: it compiles"
+        console.print(started)
+
+    def __enter__(self) -> "StepLines":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        step, rewarded = metrics["step"], "reward_mean" in metrics
+        if rewarded or step % self.every == 0 or step == self.total:
+            line = REWARD_LINE if rewarded else PAIR_LINE if "margin" in metrics else LOSS_LINE
+            self.console.print(f"step {step:>4}  {line.format(**metrics)}", soft_wrap=True)
+        self._progress.update(self._bar, completed=step)
+
+    def stop(self) -> None:
+        self._progress.stop()

@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked, what happened, in files that outlive a kill.
+"""The folder of a run: its configuration and its log, in files that outlive a kill.
 
 config.json · metrics.jsonl (a flat object a step) · samples.jsonl · events.* (TensorBoard) · checkpoints/ ·
 *.png · summary.json. Every line is flushed when written; a resumed run drops the lines after its checkpoint and
@@ -20,8 +20,10 @@ from jaxreason.distributed.multihost import broadcast_from_main, is_main_process
 from jaxreason.errors import InputError
 
 EXTENDABLE = {"steps", "token_budget", "data", "out", "export", "mesh", "hosts", "profile"}
-"""Settings that may differ when a run goes on: how far it goes, where its files and its arrays are, but no number in
-it beyond the rounding of another order of additions."""
+"""Settings that may differ when a run is resumed. They change how far it goes and where its files and arrays are, but
+no number beyond the rounding of another order of additions."""
+RECORDED = {"recipe"}
+"""Entries of config.json that follow from its settings: `RunFolder.record`."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -71,32 +73,52 @@ def _finite(value: Any) -> Any:
 
 class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any]):
-        """Opens `path` for `config`; refused are a folder made with another config (but see `EXTENDABLE`) and one that
-        holds something else. Of several hosts one writes, and tells the others what it reads."""
+        """Opens `path` for `config`. A folder made with another config (but see `EXTENDABLE`) is refused, and so is one
+        that holds something else. Only process 0 does file I/O; it broadcasts the result."""
         self.path, self.config = path, config
-        broadcast_from_main(self._open)
+        self._new = broadcast_from_main(self._open)
         self._events: SummaryWriter | None = None
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
+        """Whether the folder was made now."""
         path, config, made_with = self.path, self.config, self.path / "config.json"
         try:
             path.mkdir(parents=True, exist_ok=True)
             foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         except OSError as error:
             raise _unwritable(path, error) from error
-        before = _read_json(made_with) if made_with.exists() else config
-        if foreign and not (made_with.exists() and isinstance(before, dict) and before.keys() & config.keys()):
+        new = not made_with.exists()
+        before = config if new else _read_json(made_with)
+        if foreign and (new or not (isinstance(before, dict) and before.keys() & config.keys())):
             raise InputError(f"{path} is not a folder of such a run, it holds {foreign[0]!r}: choose another --out")
         changed = sorted(n for n in before.keys() | config.keys() if before.get(n) != config.get(n))
-        if changed := [name for name in changed if name not in EXTENDABLE]:
+        if changed := [name for name in changed if name not in EXTENDABLE | RECORDED]:
             differences = ", ".join(f"{name} = {before.get(name)!r}, not {config.get(name)!r}" for name in changed)
             raise InputError(f"{path} holds a run with {differences}: choose another --out or the same settings")
-        if not made_with.exists():
+        if new:
             write_json(made_with, config)
+        return new
+
+    def record(self, name: str, value: Any) -> None:
+        """Adds an entry of `RECORDED` to config.json; refused where the folder was made with another value."""
+        broadcast_from_main(lambda: self._record(name, value))
+        self.config = self.config | {name: value}
+
+    def _record(self, name: str, value: Any) -> None:
+        before = _read_json(self.path / "config.json").get(name, value)
+        if before != value:
+            raise InputError(f"{self.path} holds a run with {name} = {before!r}, not {value!r}: choose another --out")
+        write_json(self.path / "config.json", self.config | {name: value})
+
+    def discard_if_untouched(self) -> None:
+        """Removes a folder that was made now and holds nothing but its configuration."""
+        if self._new and is_main_process() and [p.name for p in self.path.iterdir()] == ["config.json"]:
+            (self.path / "config.json").unlink()
+            self.path.rmdir()
 
     def resume(self, step: int) -> None:
-        """Drops what was logged after `step`, the step of the checkpoint that training goes on from; refuses to have
-        trained for longer than the config asks."""
+        """Drops what was logged after `step`, the step of the restored checkpoint; refuses a step beyond the config's
+        `steps`."""
         broadcast_from_main(lambda: self._resume(step))
 
     def _resume(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What looks after a long run: notices that it is to end, that it stands still, that it has broken; and traces it."""
+"""Watching a long run: termination signals, stalls, divergence, and profiles of single steps."""
 
 import faulthandler
 import math
@@ -8,8 +8,6 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from threading import Event, Thread, current_thread, main_thread
 from types import FrameType
@@ -20,20 +18,21 @@ import jax
 from jaxreason.errors import InputError
 
 STALL_SECONDS = 1800.0
-"""Without a finished step, or twenty times the longest one so far: a first step also compiles."""
+"""Without a finished step; at least twenty times the longest step so far, since a first step also compiles."""
 BAD_STEPS = 10
-"""In a row that must have gone wrong before a run is given up; so many updates that are not finite are skipped."""
-LEAST_REWARD, FALLEN = 0.05, 0.1
-"""A mean reward over so many steps that was at least this and falls to this part of it has collapsed."""
-LEAST_EXPECTED = 20
-"""Unless so few rewarded completions were to be expected that it may be chance."""
+"""Bad steps in a row after which a run is stopped; until then, updates that are not finite are skipped."""
+MIN_REWARD, COLLAPSE = 0.05, 0.1
+"""A mean reward over `BAD_STEPS` that was at least `MIN_REWARD` and falls to this fraction of its best has
+collapsed,"""
+MIN_EXPECTED = 20
+"""unless fewer rewarded completions than this were expected, so that it may be chance."""
 
 
 class SignalHandler:
-    """`given` is True from SIGTERM on, with which clusters announce that they will take the machine away."""
+    """`received` is True once SIGTERM came, with which clusters announce that they will take the machine away."""
 
     def __init__(self):
-        self.given = False
+        self.received = False
 
     def __enter__(self) -> "SignalHandler":
         if current_thread() is main_thread():
@@ -41,7 +40,7 @@ class SignalHandler:
         return self
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self.given = True
+        self.received = True
 
     def __exit__(self, *_) -> None:
         if current_thread() is main_thread():
@@ -49,7 +48,7 @@ class SignalHandler:
 
 
 class Watchdog:
-    """Ends the process, with the places where its threads stand, when `heartbeat` is not called for too long."""
+    """Ends the process, with a traceback of every thread, when `heartbeat` is not called for too long."""
 
     def __init__(self, what: str, seconds: float = STALL_SECONDS):
         self.what, self.seconds, self.longest = what, seconds, 0.0
@@ -77,8 +76,8 @@ class Watchdog:
 
 
 class DivergenceMonitor:
-    """`health(metrics)` says in words what is wrong with a run, or nothing; `falling` is True while its reward is far
-    below what it was, when it is not to be saved. (Updates that are skipped leave good parameters.)"""
+    """`monitor(metrics)` returns what is wrong with a run, or an empty text. `falling` is True while the reward is far
+    below its best: such a state is not saved. (Skipped updates leave good parameters.)"""
 
     def __init__(self):
         self.falling = False
@@ -96,39 +95,48 @@ class DivergenceMonitor:
         if len(self._rewards) == BAD_STEPS:
             self._best = max(self._best, mean)
         completions = float(metrics.get("tokens", math.inf)) / max(float(metrics.get("length_mean", 1)), 1)
-        if self._best < LEAST_REWARD or self._best * BAD_STEPS * completions < LEAST_EXPECTED:
+        if self._best < MIN_REWARD or self._best * BAD_STEPS * completions < MIN_EXPECTED:
             return ""
         self.falling = statistics.fmean(list(self._rewards)[-3:]) < self._best / 2
-        return f"the mean reward fell from {self._best:.3f} to {mean:.3f}" if mean < FALLEN * self._best else ""
+        return f"the mean reward fell from {self._best:.3f} to {mean:.3f}" if mean < COLLAPSE * self._best else ""
 
 
-def traced(results: Iterable[tuple], steps: str, done: int, folder: Path) -> Iterator[tuple]:
-    """Passes results on, `done` steps lying behind, and writes a profile of `steps` ("3" or "3-5") to `folder`, for
-    TensorBoard or https://ui.perfetto.dev."""
-    first, last = traced_steps(steps) if steps else (0, 0)
-    results, tracing = iter(results), False
-    try:
-        for step in count(done + 1):
-            if step == first:
-                jax.profiler.start_trace(str(folder), create_perfetto_trace=True)
-                tracing = True
-            result = next(results, None)
-            if tracing and (step == last or result is None):
-                jax.profiler.stop_trace()
-                tracing = False
-            if result is None:
-                return
-            yield result
-    finally:
-        if tracing:
+class StepProfiler:
+    """Traces steps ("3" or "3-5"; empty: none) to `folder`, for TensorBoard or https://ui.perfetto.dev."""
+
+    def __init__(self, steps: str, folder: Path):
+        self.first, self.last = profiled_steps(steps)
+        self.folder, self._tracing = folder, False
+
+    def begin_step(self, step: int) -> None:
+        if step == self.first:
+            jax.profiler.start_trace(str(self.folder), create_perfetto_trace=True)
+            self._tracing = True
+
+    def end_step(self, step: int) -> None:
+        if step == self.last:
+            self._stop()
+
+    def __enter__(self) -> "StepProfiler":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._tracing:
             jax.profiler.stop_trace()
+            self._tracing = False
 
 
-def traced_steps(text: str) -> tuple[int, int]:
+def profiled_steps(text: str) -> tuple[int, int]:
+    """The first and the last step of "3" or "3-5"; 0 and 0 of an empty text."""
+    if not text:
+        return 0, 0
     try:
         first, last = (int(end) for end in (text.split("-") * 2)[:2])
     except ValueError as error:
-        raise InputError(f"--profile {text!r} is not a step or two: give 3, or 3-5") from error
+        raise InputError(f"--profile {text!r} is not a step or a range: give 3, or 3-5") from error
     if not 1 <= first <= last:
         raise InputError(f"--profile {text} holds no step: give the first and the last, as 3-5")
     return first, last

@@ -1,10 +1,11 @@
-"""For notebooks: what they run on, and where they keep what must outlive a disconnect."""
+"""For notebooks: the devices they run on, and a run folder that outlives a disconnect."""
 
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxreason.cache import enable_compilation_cache
 from jaxreason.runs.folder import RunFolder
 
 DRIVE = Path("/content/drive/MyDrive")
@@ -12,16 +13,18 @@ DRIVE = Path("/content/drive/MyDrive")
 
 
 def runtime() -> str:
-    """The devices in words, for the first cell: whether there is an accelerator at all."""
+    """The devices in words, for the first cell."""
     devices = jax.devices()
     limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
     memory = f" of {limit / 2**30:.0f} GiB" if limit else ""
     return f"{len(devices)} x {devices[0].device_kind}{memory}, jax {jax.__version__}"
 
 
-def kept(name: str, settings: dict[str, Any]) -> RunFolder:
+def notebook_run(name: str, settings: dict[str, Any]) -> RunFolder:
     """The notebook's run folder: on Drive if that is mounted, else beside the notebook.
 
-    Run all cells again after a disconnect: what is in the folder is not done again. Other settings need another name.
+    Run all cells again after a disconnect: what is in the folder is not computed again. Other settings need another
+    name. Compiled programs are kept on disk.
     """
+    enable_compilation_cache()
     return RunFolder((DRIVE if DRIVE.is_dir() else Path("runs")) / "jaxreason" / name, settings)

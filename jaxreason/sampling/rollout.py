@@ -17,6 +17,7 @@ from jaxreason.sampling.decoder import TransformerDecoder
 from jaxreason.sampling.draw import Sampling
 from jaxreason.sampling.generate import completion_keys
 from jaxreason.tasks import Problem
+from jaxreason.text import encode_prompt
 from jaxreason.text.tokenizer import Tokenizer
 from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts
 
@@ -135,3 +136,14 @@ def sample_all(
         rollouts = jax.device_get(sampler.sample(params, sampler.prompts([problems[i] for i in rows]), keys=keys))
         seconds = time.perf_counter() - begin
         yield Sampled(rows, rollouts, decode_completions(rollouts, sampler.tokenizer), seconds)
+
+
+def make_problem_sampler(sampler, tokenizer, problem_to_messages) -> ProblemSampler:
+    known: dict = {}
+
+    def encode(problem: Problem) -> list[int]:
+        if problem not in known:
+            known[problem] = encode_prompt(tokenizer, problem_to_messages(problem))
+        return known[problem]
+
+    return ProblemSampler(encode, sampler, tokenizer)

@@ -13,7 +13,7 @@ class Document(NamedTuple):
     """True on tokens that are learned, the others are only read; None: all. The first never is: nothing predicts it."""
     name: str = "a text"
     """What to call it in an error: `lessons.jsonl line 7`."""
-    top: tuple[Int[np.ndarray, "M C"], Float[np.ndarray, "M C"]] | None = None
+    topk: tuple[Int[np.ndarray, "M C"], Float[np.ndarray, "M C"]] | None = None
     """Most probable tokens in the place of each learned one, and their log-probabilities, if a teacher stored them."""
 
 

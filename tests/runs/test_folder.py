@@ -30,7 +30,7 @@ def test_resuming_keeps_whole_lines_up_to_the_step_and_drops_the_rest(tmp_path):
 def test_another_config_is_refused_with_every_difference(tmp_path):
     RunFolder(tmp_path, {"seed": 0, "group_size": 8, "steps": 5})
     RunFolder(tmp_path, {"seed": 0, "group_size": 8, "steps": 9})
-    with pytest.raises(InputError, match="groups = 8, not 4, seed = 0, not 1: choose another --out"):
+    with pytest.raises(InputError, match="group_size = 8, not 4, seed = 0, not 1: choose another --out"):
         RunFolder(tmp_path, {"seed": 1, "group_size": 4, "steps": 9})
 
 
@@ -66,3 +66,25 @@ def test_a_full_disk_is_named_with_the_file(tmp_path):
     (tmp_path / "samples.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"samples\.jsonl cannot be written \(No space left on device\)"):
         folder.log({"step": 1}, SAMPLES)
+
+
+def test_a_recipe_is_stored_and_another_one_refused(tmp_path):
+    RunFolder(tmp_path, {"seed": 0}).record("recipe", "grpo")
+    RunFolder(tmp_path, {"seed": 0}).record("recipe", "grpo")
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0, "recipe": "grpo"}
+    with pytest.raises(InputError, match="recipe = 'grpo', not 'rloo': choose another --out"):
+        RunFolder(tmp_path, {"seed": 0}).record("recipe", "rloo")
+
+
+def test_an_untouched_folder_is_discarded_and_no_other(tmp_path):
+    new = RunFolder(tmp_path / "new", {"seed": 0})
+    new.discard_if_untouched()
+    assert not new.path.exists()
+    used = RunFolder(tmp_path / "used", {"seed": 0})
+    used.load_or_compute("before.json", dict)
+    used.discard_if_untouched()
+    assert (used.path / "config.json").exists()
+    again = RunFolder(used.path, {"seed": 0})
+    (used.path / "before.json").unlink()
+    again.discard_if_untouched()
+    assert (used.path / "config.json").exists()  # it was made by another start

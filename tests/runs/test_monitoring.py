@@ -1,4 +1,4 @@
-"""Long runs: what stalls, breaks or is told to end says so and leaves something to go on from."""
+"""Long runs: what stalls, diverges or is terminated says so and leaves a checkpoint to resume from."""
 
 import json
 import os
@@ -10,32 +10,26 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from rich.console import Console
 
 from jaxreason.errors import InputError, Stopped
-from jaxreason.runs.folder import RunFolder
-from jaxreason.runs.monitoring import DivergenceMonitor, traced, traced_steps
-from jaxreason.runs.train import train
+from jaxreason.runs import Run, TrainConfig, set_flags
+from jaxreason.runs.monitoring import DivergenceMonitor, StepProfiler, profiled_steps
 from jaxreason.training.state import init_state
 
 
-def trained(tmp_path, metrics_of, steps: int = 40) -> None:
+def run_steps(tmp_path, metrics_of, steps: int = 40) -> None:
     """Steps that do nothing but report."""
-
-    def advance(state):
-        for step in range(int(state.step) + 1, steps + 1):
-            state = state._replace(step=jnp.int32(step))
-            yield state, {"loss": 0.0, **metrics_of(step)}
-
-    initial = init_state({"w": jnp.zeros(2)}, optax.sgd(0.1), 0)
-    folder = RunFolder(tmp_path / "run", {"steps": steps})
-    how = {"steps": steps, "save_every": 5, "folder": folder, "title": "a test"}
-    train(initial, advance, console=Console(quiet=True), **how)
+    cfg = set_flags(TrainConfig(), steps=steps, save_every=5, out=str(tmp_path / "run"))
+    with Run(cfg, "a test") as run:
+        state = run.restore_or(init_state({"w": jnp.zeros(2)}, optax.sgd(0.1), 0))
+        while not run.done(state):
+            state = state._replace(step=state.step + 1)
+            run.end_step(state, {"loss": 0.0, **metrics_of(int(state.step))})
 
 
 def test_gradients_that_stay_infinite_end_the_run_at_the_last_good_checkpoint(tmp_path):
     with pytest.raises(Stopped, match=r"step 22: gradients are not finite in 10 steps .*checkpoints/20: ") as stopped:
-        trained(tmp_path, lambda step: {"skipped_updates": max(0, step - 12)})
+        run_steps(tmp_path, lambda step: {"skipped_updates": max(0, step - 12)})
     assert stopped.value.status == 1
 
 
@@ -44,7 +38,7 @@ def test_a_collapse_of_the_reward_ends_the_run_at_the_last_good_checkpoint(tmp_p
     shown = dict.fromkeys(("strict_share", "lenient_share", "frac_reward_zero_std", "length_mean", "entropy"), 0.0)
     shown |= dict.fromkeys(("grad_norm", "tokens_per_second", "seconds_sampling", "seconds_update"), 0.0)
     with pytest.raises(Stopped, match=r"step 27: the mean reward fell from 0.800 to 0.020; .*checkpoints/15: "):
-        trained(tmp_path, lambda step: {"reward_mean": rewards[step - 1], **shown})
+        run_steps(tmp_path, lambda step: {"reward_mean": rewards[step - 1], **shown})
 
 
 def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
@@ -61,24 +55,25 @@ def test_few_completions_may_fall_by_chance(completions, ends):
     assert any(said) == ends
 
 
-def test_chosen_steps_are_traced(tmp_path):
-    def work():
-        for _ in range(4):
-            yield (jax.jit(lambda x: x @ x)(jnp.ones((8, 8))),)
-
-    assert len(list(traced(work(), "3", 1, tmp_path / "profile"))) == 4
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-    assert not list(traced(iter(()), "", 0, tmp_path / "none")) and not (tmp_path / "none").exists()
+def test_chosen_steps_are_profiled(tmp_path):
+    for text, profiled in (("3", True), ("9", False), ("", False)):
+        folder = tmp_path / f"profile {text}"
+        with StepProfiler(text, folder) as profiler:
+            for step in range(1, 5):
+                profiler.begin_step(step)
+                jax.block_until_ready(jax.jit(lambda x: x @ x)(jnp.ones((8, 8))))
+                profiler.end_step(step)
+        assert bool(list(folder.rglob("*.xplane.pb"))) == profiled
     for wrong in ("three", "0", "5-3"):
         with pytest.raises(InputError, match="--profile"):
-            traced_steps(wrong)
+            profiled_steps(wrong)
 
 
 STALLED = """
 import time
 from jaxreason.runs.monitoring import Watchdog
 with Watchdog("a test", seconds=1.0) as dog:
-    dog.fed()
+    dog.heartbeat()
     time.sleep(60)
 """
 
@@ -91,15 +86,14 @@ def test_a_run_that_stands_still_says_where_and_ends():
 
 
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
-
-    def told(step: int) -> dict:
+    def terminate(step: int) -> dict:
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    with pytest.raises(Stopped, match="told to end, saved step 7: run the same command") as stopped:
-        trained(tmp_path, told)
+    with pytest.raises(Stopped, match="terminated, saved step 7: run the same command") as stopped:
+        run_steps(tmp_path, terminate)
     assert stopped.value.status == 143
-    trained(tmp_path, lambda step: {})
+    run_steps(tmp_path, lambda step: {})
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 41))
