@@ -1,146 +1,141 @@
-"""What does a student learn from a teacher's texts, from its probabilities, or from its opinion?
+"""What does a student learn from a teacher's completions, its probabilities, or its scores?
 
     python experiments/distill.py
-    python experiments/distill.py --how soft --divergence reverse
-    python experiments/distill.py --how on-policy
+    python experiments/distill.py --method soft --divergence reverse
+    python experiments/distill.py --method on-policy
 
-hard: the teacher writes solutions, the verifier rejects the wrong ones (not with `--unfiltered`), the student is
-fine-tuned on the rest. soft: on the same texts, the student's distribution is pulled to the teacher's, over the whole
-vocabulary or (`--top-k`) over what the teacher stored. gkd: soft on texts that the student writes (Agarwal et al.,
-arXiv 2306.13649). on-policy: the student writes, the teacher scores each token, reverse KL as an advantage. What the
-teacher wrote is in OUT/taught.jsonl, a file that `--taught` reads, made here or elsewhere. By default the small
-reasoner that ships with the package teaches its sister, which answers without thinking aloud: a minute or two on two
-CPU cores.
+hard: the teacher samples solutions, the verifier rejects wrong ones (not with `--unfiltered`), the student is
+fine-tuned on the rest. soft: on the same completions, the student's distribution is pulled to the teacher's, over the
+whole vocabulary or (`--teacher-top-k`) over what the teacher stored. gkd: soft on completions that the student samples
+(Agarwal et al., arXiv 2306.13649). on-policy: the student samples, the teacher scores each token, reverse KL as an
+advantage. The teacher's completions are in OUT/teacher.jsonl, a file that `--teacher-file` reads, made here or
+elsewhere. By default the small reasoner that is bundled with the package teaches its sister, which answers directly: a
+minute or two on two CPU cores.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from math import inf
+from typing import Any
 
-import jax
-from taught import lessons, load_teacher
-
+from jaxreason import runs
+from jaxreason.distributed.mesh import jit_batch_sharded
 from jaxreason.errors import InputError
 from jaxreason.models import score_completions
 from jaxreason.objectives import GRPO
 from jaxreason.objectives.divergence import forward_kl, jensen_shannon, reverse_kl
-from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, choose, main, presets
 from jaxreason.training import (
-    MicrobatchedUpdate,
+    TrainState,
     distill_loss,
-    on_policy_steps,
+    make_sft_batch,
+    on_policy_batch,
+    sft_batch_metrics,
     sft_loss,
     shuffled_stream,
     student_samples,
-    text_steps,
     topk_distill_loss,
 )
 
 DIVERGENCES = {"forward": forward_kl, "reverse": reverse_kl, "jensen-shannon": jensen_shannon}
+METHODS = ("hard", "soft", "gkd", "on-policy")
+Step = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Config(Tuning):
-    teacher: str = "tiny"  # as --model, with the same vocabulary
-    how: str = "hard"  # hard, soft, gkd or on-policy
-    taught: str = ""  # JSONL of question and completion, for soft also the stored tokens; empty: the teacher writes
-    unfiltered: bool = False  # learn also what the verifier rejects
-    problems: int = 2000  # training problems that the teacher solves
-    samples: int = 2  # completions of each
-    keep: int = 1  # that are learned, at most, of each problem
-    examples: int = 0  # that are learned in all, at most; 0: all
-    divergence: str = "forward"  # of soft and gkd: forward, reverse or jensen-shannon
-    softness: float = 1.0  # temperature of both distributions that soft and gkd compare
-    top_k: int = 0  # soft: store and compare the teacher's k most probable tokens and the rest; 0: the whole vocabulary
-    rows: int = 32  # of packed texts in a step
-    length: int = 160  # tokens a row
-    micro_batches: int = 4  # parts of the rows that go through one after the other: the same step, less memory
-    prompts_per_step: int = 32  # of gkd and on-policy
-    group_size: int = 4  # completions per prompt, of on-policy
-    update_memory: float = 0.075  # GB for activations, about, of on-policy
+class Config(runs.TrainConfig):
+    distill: runs.DistillFlags = runs.DistillFlags()
 
 
-LIMITS = dict.fromkeys(
-    ("problems", "samples", "keep", "rows", "micro_batches", "prompts_per_step", "group_size"), (1, inf)
-)
-LIMITS |= {
-    "length": (2, inf),
-    "softness": (1e-3, 1e3),
-    "top_k": (0, inf),
-    "examples": (0, inf),
-    "update_memory": (1e-9, inf),
-}
-PRESETS = presets(
-    real=PRETRAINED_DEFAULTS,
-    smoke=SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "group_size": 2},
-)
+SMOKE = runs.SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1, "prompts_per_step": 2, "group_size": 2}
+flag_defaults = runs.defaults(pretrained=runs.PRETRAINED_DEFAULTS, smoke=SMOKE)
 
 
-def run(cfg: Config) -> dict:
-    study = Study(cfg, "distill", LIMITS)
-    if cfg.top_k > study.config.vocab:
-        raise InputError(f"--top-k {cfg.top_k} is more than the {study.config.vocab} tokens there are: give fewer")
-    advance = choose("how", cfg.how, {"hard": hard, "soft": soft, "gkd": gkd, "on-policy": on_policy})
-    return study.run(advance(cfg, study))
+def main(cfg: Config) -> dict:
+    with runs.Run(cfg, "distill") as run:
+        runs.check_divides("micro-batches", cfg.distill.micro_batches, "rows", cfg.distill.rows)
+        runs.choose("method", cfg.distill.method, dict.fromkeys(METHODS))
+        setup, task = runs.load_setup(cfg), runs.load_task(cfg.data)
+        if cfg.distill.teacher_top_k > setup.config.vocab:
+            limit = f"the {setup.config.vocab} tokens of the vocabulary: give fewer"
+            raise InputError(f"--teacher-top-k {cfg.distill.teacher_top_k} is more than {limit}")
+        sampler, optimizer = runs.make_sampler(setup, task, cfg), runs.make_optimizer(cfg.optimizer)
+        make_step = on_policy_step if cfg.distill.method == "on-policy" else document_step
+        step = make_step(cfg, run, setup, task, sampler, optimizer)
+
+        before = run.load_or_compute(
+            "before.json", lambda: runs.evaluate_run(run, "before", setup.params, sampler, task)
+        )
+        state = run.restore_or(runs.initial_state(setup, optimizer, cfg.run.seed))
+        while not run.done(state):
+            state, metrics = step(state)
+            run.end_step(state, metrics)
+        if cfg.run.export:
+            runs.export_model(setup, state.params, run.path, base=cfg.model.model)
+        after = runs.evaluate_run(run, "after", setup.merged(state.params), sampler, task)
+        return run.finish(before, after)
 
 
-def hard(cfg: Config, study: Study) -> Callable:
-    """Fine-tuning on what the teacher wrote."""
-    update = study.updates(partial(sft_loss, model=study.model), micro_batches=cfg.micro_batches)
-    return partial(text_steps, documents=partial(shuffled_stream, lessons(cfg, study)), update=update, **sizes(cfg))
-
-
-def soft(cfg: Config, study: Study) -> Callable:
-    """The teacher's probabilities on the same texts."""
-    how = {"model": study.model, "divergence": choose("divergence", cfg.divergence, DIVERGENCES)}
-    how |= {"temperature": cfg.softness}
-    if cfg.top_k:
-        update = study.updates(partial(topk_distill_loss, **how), micro_batches=cfg.micro_batches)
+def document_step(cfg: Config, run: runs.Run, setup: runs.Setup, task, sampler, optimizer) -> Step:
+    """hard and soft learn from the teacher's completions, gkd from the student's."""
+    flags = cfg.distill
+    soft = {"divergence": runs.choose("divergence", flags.divergence, DIVERGENCES), "model": setup.model}
+    soft |= {"temperature": flags.distill_temperature}
+    if flags.method == "hard":
+        update = runs.make_update(setup, sft_loss, optimizer, micro_batches=flags.micro_batches, model=setup.model)
+    elif flags.method == "soft" and flags.teacher_top_k:
+        update = runs.make_update(setup, topk_distill_loss, optimizer, micro_batches=flags.micro_batches, **soft)
     else:
-        model, teacher = load_teacher(cfg, study)
-        loss = partial(distill_loss, teacher_model=model, **how)
-        update = study.updates(loss, teacher, micro_batches=cfg.micro_batches)
-    return partial(text_steps, documents=partial(shuffled_stream, lessons(cfg, study)), update=update, **sizes(cfg))
+        teacher = runs.load_teacher(flags.teacher, setup, same_vocabulary=cfg.model.model)
+        update = runs.make_update(
+            setup,
+            distill_loss,
+            optimizer,
+            teacher.params,
+            micro_batches=flags.micro_batches,
+            teacher_model=teacher.model,
+            **soft,
+        )
+    examples = [] if flags.method == "gkd" else runs.teacher_examples(run, flags, setup, task)
+
+    def step(state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        if flags.method == "gkd":
+            size = flags.prompts_per_step
+            samples = student_samples(state, task.train, sampler, prompts_per_step=size, frozen=setup.frozen)
+            documents = samples.documents()
+        else:
+            documents = shuffled_stream(examples, state)
+        batch = make_sft_batch(documents, rows=flags.rows, length=flags.seq_len)
+        state, metrics = update(state, batch)
+        return state, metrics | sft_batch_metrics(batch)
+
+    return step
 
 
-def gkd(cfg: Config, study: Study) -> Callable:
-    """The teacher's probabilities on what the student writes, step by step."""
-    model, teacher = load_teacher(cfg, study)
-    how = {"divergence": choose("divergence", cfg.divergence, DIVERGENCES), "temperature": cfg.softness}
-    loss = partial(distill_loss, model=study.model, teacher_model=model, **how)
-    update = study.updates(loss, teacher, micro_batches=cfg.micro_batches)
-    asked = {"problems": study.task.train, "prompts_per_step": cfg.prompts_per_step, "sampler": study.sampler}
-    return partial(
-        text_steps, documents=partial(student_samples, frozen=study.frozen, **asked), update=update, **sizes(cfg)
+def on_policy_step(cfg: Config, run: runs.Run, setup: runs.Setup, task, sampler, optimizer) -> Step:
+    """The teacher's log-probabilities of the student's tokens, as advantages."""
+    flags, temperature = cfg.distill, cfg.sampling.temperature
+    teacher = runs.load_teacher(flags.teacher, setup, same_vocabulary=cfg.model.model)
+    score = jit_batch_sharded(score_completions, setup.model.mesh, model=teacher.model, temperature=temperature)
+    update = runs.make_policy_update(
+        setup, GRPO, optimizer, temperature=temperature, inner_updates=1, activation_gb=cfg.devices.activation_gb
     )
 
+    def step(state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        samples = student_samples(
+            state,
+            task.train,
+            sampler,
+            prompts_per_step=flags.prompts_per_step,
+            group_size=flags.group_size,
+            frozen=setup.frozen,
+        )
+        rollouts = samples.rollouts
+        scores = score(teacher.params, rollouts.prompts, rollouts.tokens, rollouts.mask)
+        batch, sampled = on_policy_batch(rollouts, scores)
+        state, metrics = update(state, batch)
+        return state, metrics | sampled
 
-def on_policy(cfg: Config, study: Study) -> Callable:
-    """The teacher's opinion of each token that the student writes."""
-    model, teacher = load_teacher(cfg, study)
-    score = partial(jax.jit(partial(score_completions, model=model, temperature=cfg.temperature)), teacher)
-    update = MicrobatchedUpdate(
-        model=study.model,
-        algorithm=GRPO,
-        optimizer=study.optimizer,
-        temperature=cfg.temperature,
-        memory=cfg.update_memory * 1e9,
-        frozen=study.frozen,
-    )
-    how = {
-        "steps": cfg.steps,
-        "prompts_per_step": cfg.prompts_per_step,
-        "group_size": cfg.group_size,
-        "sampler": study.sampler,
-    }
-    how |= {"teacher": score, "update": update, "frozen": study.frozen}
-    return partial(on_policy_steps, problems=study.task.train, **how)
-
-
-def sizes(cfg: Config) -> dict[str, int]:
-    return {"steps": cfg.steps, "rows": cfg.rows, "length": cfg.length}
+    return step
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    runs.main(main, Config, __doc__, flag_defaults)

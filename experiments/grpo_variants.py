@@ -14,34 +14,34 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
-from sweep import PRESETS, Comparison, compare, interval, of_run, write
+from sweep import SweepConfig, flag_defaults, group_by_run, interval, sweep, write
 
-from jaxreason.runs import main
+from jaxreason.runs import flag, main
 
 SAME = {"inner_updates": 2}
 VARIANTS = {
     "grpo": {"algorithm": "grpo", "kl_weight": 0.04},
-    "dr_grpo": {"algorithm": "dr_grpo", "kl_weight": 0.0},
-    "dapo": {"algorithm": "dapo", "kl_weight": 0.0, "tries": 3, "overlong_buffer": 12},
-    "gspo": {"algorithm": "gspo", "kl_weight": 0.0},
-    "cispo": {"algorithm": "cispo", "kl_weight": 0.0},
-    "rloo": {"algorithm": "rloo", "kl_weight": 0.05},
-    "reinforce++": {"algorithm": "reinforce++", "kl_weight": 0.01},
-    "reinforce++-baseline": {"algorithm": "reinforce++-baseline", "kl_weight": 0.01},
+    "dr_grpo": {"algorithm": "dr_grpo"},
+    "dapo": {"algorithm": "dapo", "max_gen_batches": 3, "overlong_buffer": 12},
+    "gspo": {"algorithm": "gspo"},
+    "cispo": {"algorithm": "cispo"},
+    "rloo": {"algorithm": "rloo"},
+    "reinforce++": {"algorithm": "reinforce++"},
+    "reinforce++-baseline": {"algorithm": "reinforce++-baseline"},
 }
 
 
 @dataclass(frozen=True)
-class Config(Comparison):
-    steps: int = 20
+class Config(SweepConfig):
+    steps: int = flag(20, 1)
 
 
 def run(cfg: Config) -> list[dict]:
-    rows, curves, folder = compare(cfg, "grpo_variants", {name: SAME | flags for name, flags in VARIANTS.items()})
+    rows, curves, folder = sweep(cfg, "grpo_variants", {name: SAME | flags for name, flags in VARIANTS.items()})
     table = Table(
         "variant", "pass@1 before", "after [95 %]", "length", "entropy at the end", "clipped", "tokens", "seconds"
     )
-    for name, of in of_run(rows).items():
+    for name, of in group_by_run(rows).items():
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key != "run"}
         seconds = mean["seconds_sampling"] + mean["seconds_update"]
         cells = (f"{mean['length_after']:.1f}", f"{mean['entropy_end']:.3f}", f"{mean['clip_fraction']:.1%}")
@@ -53,4 +53,4 @@ def run(cfg: Config) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

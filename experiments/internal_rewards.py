@@ -13,28 +13,28 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
-from sweep import PRESETS, Comparison, compare, interval, of_run, write
+from sweep import SweepConfig, flag_defaults, group_by_run, interval, sweep, write
 
-from jaxreason.runs import main
+from jaxreason.runs import flag, main
 
 REWARDS = ("lenient", "self-certainty", "token-entropy", "trajectory-entropy", "majority", "clusters")
 WINDOW = 5  # steps over which accuracy in training is averaged
 
 
 @dataclass(frozen=True)
-class Config(Comparison):
-    steps: int = 60
+class Config(SweepConfig):
+    steps: int = flag(60, 1)
 
 
 def run(cfg: Config) -> list[dict]:
     flags = {name: {"reward": name, "kl_weight": 0.0, "patterns": "structural"} for name in REWARDS}
-    rows, curves, folder = compare(cfg, "internal_rewards", flags)
+    rows, curves, folder = sweep(cfg, "internal_rewards", flags)
     for row in rows:
         row |= turning(curves[row["run"]][row["seed"]])
     table = Table(
         "reward", "pass@1 before", "after [95 %]", "peak", "at step", "fall from it", "length", "right labels"
     )
-    for name, of in of_run(rows).items():
+    for name, of in group_by_run(rows).items():
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key not in ("run", "turns")}
         turns = sum(row["turns"] for row in of)
         fall = f"{mean['fall']:.1%} in {turns} of {len(of)}" if turns else "none"
@@ -81,4 +81,4 @@ def turning(steps: list[dict]) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

@@ -4,78 +4,92 @@
     python experiments/rejection_sampling.py --model smollm2-135m --rounds 1 --problems 200
 
 Rejection-sampling fine-tuning (RFT, arXiv 2308.01825; with several rounds as in STaR, arXiv 2203.14465): the model
-samples solutions of training problems, the verifier keeps the right ones, each text once and a few for a problem, and
-the model is fine-tuned on them; then again. Each round goes on from the last one's parameters, not from the first
-ones as STaR does. Leaves out STaR's hints.
+samples solutions of training problems, the verifier keeps the right ones (no duplicates, a few a problem), and the
+model is fine-tuned on them; then again. Each round starts from the parameters of the round before, not from the first
+ones as in STaR. Leaves out STaR's hints.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from math import inf
 
 import jax
 import jax.numpy as jnp
 
+from jaxreason import runs
 from jaxreason.data import filter_correct, filter_or_truncate
 from jaxreason.errors import InputError
-from jaxreason.models import merge_trees
-from jaxreason.runs import PRETRAINED_DEFAULTS, SMOKE_DEFAULTS, Study, Tuning, main, presets
-from jaxreason.training import TrainState, sft_loss, shuffled_stream, text_steps
+from jaxreason.training import TrainState, make_sft_batch, sft_batch_metrics, sft_loss, shuffled_stream
 
 
 @dataclass(frozen=True)
-class Config(Tuning):
-    model: str = "tiny"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
-    learning_rate: float = 2e-4
-    rounds: int = 2  # the steps are shared out among them
-    problems: int = 1000  # training problems that are sampled in each round, other ones every time
-    samples: int = 4  # completions of each
-    keep: int = 2  # right ones that are learned, at most, of each problem
-    rows: int = 32  # of packed texts in a step
-    length: int = 160  # tokens a row
-    micro_batches: int = 4  # parts of the rows that go through one after the other: the same step, less memory
+class RoundFlags:
+    """rounds, and what is learned in each"""
+
+    rounds: int = runs.flag(2, 1)  # the steps are shared out among them
+    problems: int = runs.flag(1000, 1)  # training problems sampled in each round, other ones every time
+    samples: int = runs.flag(4, 1)  # completions of each
+    max_per_problem: int = runs.flag(2, 1)  # right completions that are learned, at most, of each problem
+    rows: int = runs.flag(32, 1)  # packed rows in a step
+    seq_len: int = runs.flag(160, 2)  # tokens a row
+    micro_batches: int = runs.flag(4, 1)  # parts of the rows that go through one after the other, to save memory
 
 
-LIMITS = dict.fromkeys(("rounds", "problems", "samples", "keep", "rows", "micro_batches"), (1, inf))
-LIMITS |= {"length": (2, inf)}
-PRESETS = presets(real=PRETRAINED_DEFAULTS, smoke=SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1})
+@dataclass(frozen=True)
+class Config(runs.TrainConfig):
+    model: runs.ModelFlags = runs.ModelFlags(model="tiny")
+    optimizer: runs.OptimizerFlags = runs.OptimizerFlags(learning_rate=2e-4)
+    rounds: RoundFlags = RoundFlags()
 
 
-def run(cfg: Config) -> dict:
-    study = Study(cfg, "rejection_sampling", LIMITS)
-    return study.run(partial(steps, cfg=cfg, study=study))
+flag_defaults = runs.defaults(
+    pretrained=runs.PRETRAINED_DEFAULTS,
+    smoke=runs.SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1},
+)
 
 
-def steps(state: TrainState, *, cfg: Config, study: Study) -> Iterator:
-    """Round after round; what a round learns is written down when it begins, and read from there after a restart."""
-    update = study.updates(partial(sft_loss, model=study.model), micro_batches=cfg.micro_batches)
-    each = -(-cfg.steps // cfg.rounds)
-    while int(state.step) < cfg.steps:
-        number = int(state.step) // each
-        if int(state.step) % each == 0:
-            state = state._replace(position=jnp.zeros_like(state.position))
-        kept = study.folder.load_or_compute(f"round_{number}.json", partial(written, state, number, cfg, study))
-        texts, _ = filter_or_truncate(study.lessons(kept), cfg.length, truncate=False)
-        last = min(cfg.steps, (number + 1) * each)
-        sizes = {"steps": last, "rows": cfg.rows, "length": cfg.length}
-        for state, metrics in text_steps(state, partial(shuffled_stream, texts), update=update, **sizes):  # noqa: B020
-            yield state, metrics | {"round": number}
+def main(cfg: Config) -> dict:
+    flags = cfg.rounds
+    with runs.Run(cfg, "rejection_sampling") as run:
+        runs.check_divides("micro-batches", flags.micro_batches, "rows", flags.rows)
+        setup, task = runs.load_setup(cfg), runs.load_task(cfg.data)
+        sampler, optimizer = runs.make_sampler(setup, task, cfg), runs.make_optimizer(cfg.optimizer)
+        update = runs.make_update(setup, sft_loss, optimizer, micro_batches=flags.micro_batches, model=setup.model)
 
+        def right_completions(state: TrainState, round_number: int) -> list[dict]:
+            """Right completions of this round's problems, by the model as it is."""
+            first = round_number * flags.problems
+            problems = [task.train[i % len(task.train)] for i in range(first, first + flags.problems)]
+            key, params = jax.random.fold_in(state.key, state.step), setup.merged(state.params)
+            name = f"round {round_number}"
+            samples = runs.generate_samples(run, name, params, problems, sampler, group_size=flags.samples, key=key)
+            right = filter_correct(samples, max_per_problem=flags.max_per_problem)
+            run.console.print(f"{len(right)} of them are learned")
+            if not right:
+                raise InputError(
+                    f"none of {len(samples)} completions is right: give more --problems or an easier --task"
+                )
+            return right
 
-def written(state: TrainState, number: int, cfg: Config, study: Study) -> list[dict]:
-    """Right solutions of this round's problems, by the model as it is."""
-    train = study.task.train
-    problems = [train[i % len(train)] for i in range(number * cfg.problems, (number + 1) * cfg.problems)]
-    key = jax.random.fold_in(state.key, state.step)
-    params = merge_trees(study.frozen, state.params)
-    answers = study.written(f"round {number}", params, problems, group_size=cfg.samples, key=key)
-    kept = filter_correct(answers, most=cfg.keep)
-    study.console.print(f"{len(kept)} of them are learned")
-    if not kept:
-        raise InputError(f"none of {len(answers)} answers is right: give more --problems or an easier --task")
-    return kept
+        before = run.load_or_compute(
+            "before.json", lambda: runs.evaluate_run(run, "before", setup.params, sampler, task)
+        )
+        state, documents, current = run.restore_or(runs.initial_state(setup, optimizer, cfg.run.seed)), [], -1
+        while not run.done(state):
+            round_number, first_step = divmod(int(state.step), -(-cfg.run.steps // flags.rounds))
+            if first_step == 0:  # every round begins its own documents anew
+                state = state._replace(position=jnp.zeros_like(state.position))
+            if round_number != current:  # sampled when the round begins, read again after a restart
+                file, current = f"round_{round_number}.json", round_number
+                right = run.load_or_compute(file, lambda s=state, n=round_number: right_completions(s, n))
+                documents = runs.sampled_examples(setup, task, right, cfg.data.shots)
+                documents, _ = filter_or_truncate(documents, flags.seq_len, truncate=False)
+            batch = make_sft_batch(shuffled_stream(documents, state), rows=flags.rows, length=flags.seq_len)
+            state, metrics = update(state, batch)
+            run.end_step(state, metrics | sft_batch_metrics(batch) | {"round": round_number})
+        if cfg.run.export:
+            runs.export_model(setup, state.params, run.path, base=cfg.model.model)
+        after = runs.evaluate_run(run, "after", setup.merged(state.params), sampler, task)
+        return run.finish(before, after)
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    runs.main(main, Config, __doc__, flag_defaults)

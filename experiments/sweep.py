@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,32 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, choose, presets, read_rows, with_defaults, write_csv
+from jaxreason.runs import check_limits, choose, defaults, flag, read_rows, with_defaults, write_csv
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The flags that such experiments share."""
+class SweepConfig:
+    """what such experiments share"""
 
     model: str = "tiny"  # as --model elsewhere
     task: str = "grade-school"
     data: str = ""  # folder with the task's files; empty: $JAXREASON_DATA, else they are downloaded
     only: str = ""  # names with commas between; empty: all of them
-    steps: int = 30
-    seeds: int = 1  # how many, from 0 on
-    eval_problems: int = 500
+    steps: int = flag(30, 1)
+    seeds: int = flag(1, 1)  # number of seeds, from 0 on
+    eval_problems: int = flag(500, 1)
     out: str = ""  # folder of all runs; empty: runs/EXPERIMENT
     smoke: bool = False  # a few steps of each
 
 
-LIMITS = dict.fromkeys(("steps", "seeds", "eval_problems"), (1, inf))
-PRESETS = presets(real={"task": "gsm8k", "eval_problems": 50}, smoke={"steps": 2, "eval_problems": 4})
+flag_defaults = defaults(pretrained={"task": "gsm8k", "eval_problems": 50}, smoke={"steps": 2, "eval_problems": 4})
 Curves = dict[str, list[list[dict]]]
 """The metrics of every step, by run and seed."""
 
 
-def compare(cfg: Comparison, name: str, runs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict], Curves, Path]:
-    """Every run that is not done yet; a row for each, the metrics of its steps, and the folder of all."""
-    check_limits(cfg, LIMITS)
+def sweep(cfg: SweepConfig, name: str, runs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict], Curves, Path]:
+    """Runs what is not done yet; returns a row for each run, the metrics of its steps, and the folder of all."""
+    check_limits(cfg)
     console, folder = Console(highlight=False), Path(cfg.out or f"runs/{name}")
     chosen = cfg.only.split(",") if cfg.only else list(runs)
     for run in chosen:
@@ -48,18 +46,19 @@ def compare(cfg: Comparison, name: str, runs: Mapping[str, Mapping[str, Any]]) -
     for seed in range(cfg.seeds):
         for run in chosen:
             console.rule(f"{run}, seed {seed}")
-            place = folder / f"{run}-{seed}"
+            out = folder / f"{run}-{seed}"
             flags = {"model": cfg.model, "task": cfg.task, "data": cfg.data, "steps": cfg.steps, "seed": seed}
-            flags |= {"eval_problems": cfg.eval_problems, "eval_every": 0, "out": str(place), "smoke": cfg.smoke}
-            if not (place / "summary.json").exists():
-                grpo_gsm8k.run(with_defaults(grpo_gsm8k.Config, grpo_gsm8k.PRESETS, **flags | dict(runs[run])))
-            summary, steps = json.loads((place / "summary.json").read_text()), read_rows(place / "metrics.jsonl")
+            flags |= {"eval_problems": cfg.eval_problems, "eval_every": 0, "out": str(out), "smoke": cfg.smoke}
+            if not (out / "summary.json").exists():
+                flags |= runs[run]
+                grpo_gsm8k.main(with_defaults(grpo_gsm8k.Config, grpo_gsm8k.flag_defaults, **flags))
+            summary, steps = json.loads((out / "summary.json").read_text()), read_rows(out / "metrics.jsonl")
             curves[run].append(steps)
-            rows.append({"run": run, "seed": seed, **measured(summary, steps)})
+            rows.append({"run": run, "seed": seed, **summarise(summary, steps)})
     return rows, curves, folder
 
 
-def measured(summary: dict, steps: list[dict]) -> dict[str, float]:
+def summarise(summary: dict, steps: list[dict]) -> dict[str, float]:
     before, after = summary["before"], summary["after"]
     total = {name: sum(row[name] for row in steps) for name in ("tokens", "seconds_sampling", "seconds_update")}
     return {
@@ -75,7 +74,7 @@ def measured(summary: dict, steps: list[dict]) -> dict[str, float]:
     }
 
 
-def of_run(rows: list[dict]) -> dict[str, list[dict]]:
+def group_by_run(rows: list[dict]) -> dict[str, list[dict]]:
     return {run: [row for row in rows if row["run"] == run] for run in dict.fromkeys(row["run"] for row in rows)}
 
 

@@ -13,30 +13,28 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
-from math import inf
 from pathlib import Path
 
 from jaxreason.rewards import MathGrader, numbers
-from jaxreason.runs import check_limits, main, presets, write_json
+from jaxreason.runs import check_limits, defaults, flag, main, write_json
 from jaxreason.tasks import Problem, load_task
 
-LIMITS = dict.fromkeys(("answers", "workers"), (1, inf)) | {"hostile": (0, inf)}
-PRESETS = presets(smoke={"answers": 20, "hostile": 1})
+flag_defaults = defaults(smoke={"answers": 20, "hostile": 1})
 HOSTILE = ("9^{9^{9^{9}}}", "9999999!", "(((9999!)!)!)!", "(x+y+z+w)^{300}", "10^{10^{10}}", "\\int_0^1 e^{x^{x^x}} dx")
 
 
 @dataclass(frozen=True)
 class Config:
-    answers: int = 1000  # LaTeX answers
-    hostile: int = 20  # how many of them are
-    workers: int = 2
+    answers: int = flag(1000, 1)  # LaTeX answers
+    hostile: int = flag(20, 0)  # how many of them are
+    workers: int = flag(2, 1)
     seed: int = 0
     out: str = ""  # file for the figures as JSON
     smoke: bool = False
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     figures = {"config": asdict(cfg), "exact": exact(), "latex": latex(cfg)}
     for name, value in figures["exact"].items():
         print(f"{name:<28}{value:10.0f} a second")
@@ -105,4 +103,4 @@ def answers(rng: random.Random) -> tuple[str, str, str]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from pathlib import Path
 
 import jax
@@ -22,16 +21,13 @@ from timing import interleave
 
 from jaxreason.models import ModelConfig, Transformer, fuse
 from jaxreason.objectives import GRPO
-from jaxreason.runs import check_limits, main, presets, write_csv
+from jaxreason.runs import check_limits, defaults, flag, main, write_csv
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys
 from jaxreason.training import Batch, MicrobatchedUpdate, init_state, make_batch, make_optimizer
 from jaxreason.types import Prompts, Rollouts
 from jaxreason.weights import load_model
 
-LIMITS = dict.fromkeys(("prompts", "tokens", "rounds", "largest_group", "longest_prompt"), (1, inf)) | {
-    "memory": (0, inf)
-}
-PRESETS = presets(
+flag_defaults = defaults(
     smoke={"model": "tiny", "prompts": 1, "tokens": 4, "rounds": 1, "largest_group": 4, "longest_prompt": 128}
 )
 
@@ -39,18 +35,18 @@ PRESETS = presets(
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"
-    prompts: int = 2
-    tokens: int = 512  # of all completions of a prompt, shared out among its group
-    largest_group: int = 32
-    longest_prompt: int = 2048
-    rounds: int = 3
-    memory: float = 4.0  # GB of activations that the update may hold
+    prompts: int = flag(2, 1)
+    tokens: int = flag(512, 1)  # of all completions of a prompt, shared out among its group
+    largest_group: int = flag(32, 1)
+    longest_prompt: int = flag(2048, 1)
+    rounds: int = flag(3, 1)
+    memory: float = flag(4.0, 0)  # GB of activations that the update may hold
     out: str = "runs/bench_growth"
     smoke: bool = False  # the tiny model, a few tokens
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     console, rows = Console(highlight=False), []
     config, params, _ = load_model(cfg.model)
     params = fuse(params)
@@ -89,7 +85,7 @@ def timed(work: str, x: int, contenders: dict[str, Callable], rounds: int, conso
 
 def updates(cfg: Config, config: ModelConfig, params, group_size: int) -> dict[str, Callable]:
     model, optimizer, rng = Transformer(config), make_optimizer(1e-6), np.random.default_rng(0)
-    update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=optimizer, memory=cfg.memory * 1e9)
+    update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=optimizer, activation_bytes=cfg.memory * 1e9)
     prompts, length = random_prompts(rng, cfg.prompts, 128, config), max(1, cfg.tokens // group_size)
     shape = cfg.prompts, group_size, length
     tokens, logps = rng.integers(0, config.vocab, shape, np.int32), np.full(shape, -1.0, np.float32)
@@ -157,4 +153,4 @@ def plot(rows: list[dict], path: Path, *, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

@@ -10,7 +10,6 @@ that is not installed is named.
 
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,30 +19,30 @@ from rich.console import Console
 from timing import benchmark, start_workers
 
 from jaxreason.errors import InputError
-from jaxreason.runs import check_limits, main, presets
+from jaxreason.runs import check_limits, defaults, flag, main
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("prompts", "group_size", "tokens", "rounds"), (1, inf))
-LIMITS |= {"prompt_tokens": (0, inf), "memory": (1e-9, inf), "trl_rows": (0, inf)}
-PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4, "rounds": 1})
+flag_defaults = defaults(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4, "rounds": 1})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"
-    prompts: int = 4
-    group_size: int = 8  # completions per prompt
-    tokens: int = 64  # of every completion
-    prompt_tokens: int = 96  # of every prompt, at least
-    rounds: int = 3
-    memory: float = 4.0  # GB of activations that our update may hold
-    trl_rows: int = 0  # completions that go through TRL's update at a time; 0: all, which long prompts have no room for
+    prompts: int = flag(4, 1)
+    group_size: int = flag(8, 1)  # completions per prompt
+    tokens: int = flag(64, 1)  # of every completion
+    prompt_tokens: int = flag(96, 0)  # of every prompt, at least
+    rounds: int = flag(3, 1)
+    memory: float = flag(4.0, 1e-09)  # GB of activations that our update may hold
+    trl_rows: int = flag(
+        0, 0
+    )  # completions that go through TRL's update at a time; 0: all, which long prompts have no room for
     out: str = ""  # file for the figures as JSON
     smoke: bool = False  # the tiny model, a few tokens
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     console = Console(highlight=False)
     config, params, tokenizer = load_model(cfg.model)
     prompts = prompts_of(tokenizer, cfg.prompts, cfg.prompt_tokens)
@@ -63,4 +62,4 @@ def run(cfg: Config) -> dict:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

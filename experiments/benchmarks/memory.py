@@ -10,7 +10,6 @@ and update. Each contender has a process of its own. TRL only if asked for: it m
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from math import inf
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,28 +18,27 @@ import numpy as np
 from peers import our_grpo_step, prompts_of, trl_step
 from timing import peak_gb
 
-from jaxreason.runs import check_limits, main, presets, write_json
+from jaxreason.runs import check_limits, defaults, flag, main, write_json
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("prompts", "group_size", "tokens"), (1, inf)) | {"prompt_tokens": (0, inf), "memory": (0, inf)}
-PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4})
+flag_defaults = defaults(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "gemma3-270m"
-    prompts: int = 4
-    group_size: int = 8  # completions per prompt
-    tokens: int = 128  # of every completion
-    prompt_tokens: int = 96  # of every prompt, at least
-    memory: float = 1.0  # GB of activations that our update may hold
+    prompts: int = flag(4, 1)
+    group_size: int = flag(8, 1)  # completions per prompt
+    tokens: int = flag(128, 1)  # of every completion
+    prompt_tokens: int = flag(96, 0)  # of every prompt, at least
+    memory: float = flag(1.0, 0)  # GB of activations that our update may hold
     trl: bool = False
     out: str = ""  # file for the figures as JSON
     smoke: bool = False  # the tiny model, a few tokens
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     figures = {"config": asdict(cfg)}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
@@ -89,4 +87,4 @@ def two_steps(step) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreason.data import first_fit
 from jaxreason.models import ModelConfig, Transformer, fuse
 from jaxreason.objectives import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, pad_prompts
@@ -20,10 +19,10 @@ from jaxreason.tasks import load_task
 from jaxreason.text import Document, Tokenizer
 from jaxreason.training import (
     MicrobatchedUpdate,
-    batch_of,
     init_state,
     make_batch,
     make_optimizer,
+    make_sft_batch,
     sft_loss,
     supervised_update,
 )
@@ -130,7 +129,7 @@ def our_grpo_step(
     config, params, _ = load_folder(folder)
     model, optimizer = Transformer(config), make_optimizer(1e-6)
     sample = Sampler(TransformerDecoder(model), Sampling(), max_tokens=tokens, stop_ids=())
-    update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=optimizer, memory=memory)
+    update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=optimizer, activation_bytes=memory)
     prompts, states = pad_prompts(ids), [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:
@@ -138,7 +137,7 @@ def our_grpo_step(
         keys = completion_keys(jax.random.fold_in(state.key, state.step), np.arange(len(ids)), rewards.shape[1])
         rollouts = sample(state.params, prompts, keys=keys)
         state, _ = update(state, make_batch(rollouts, rewards, GRPO))
-        states.append(jax.block_until_ready(state._replace(step=state.step + 1)))
+        states.append(jax.block_until_ready(state))
 
     return step
 
@@ -193,7 +192,7 @@ def our_sft_step(
     optimizer, sizes = make_optimizer(1e-6), {"rows": rows, "length": length}
     update = partial(supervised_update, loss=partial(sft_loss, model=Transformer(config)), optimizer=optimizer)
     update = jax.jit(partial(update, micro_batches=micro_batches), donate_argnums=0)
-    batch = batch_of(list(first_fit(documents, **sizes)), **sizes)
+    batch = make_sft_batch(documents, **sizes)
     states = [init_state(fuse(params), optimizer, seed=0)]
 
     def step() -> None:

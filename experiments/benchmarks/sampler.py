@@ -12,7 +12,7 @@ against itself: completions of very different length, against running every row 
 import random
 from dataclasses import dataclass
 from functools import partial
-from math import exp, inf, log
+from math import exp, log
 from pathlib import Path
 from statistics import NormalDist
 from tempfile import TemporaryDirectory
@@ -25,25 +25,24 @@ from rich.console import Console
 from timing import benchmark, start_workers
 
 from jaxreason.models import Transformer, fuse
-from jaxreason.runs import check_limits, main, presets
+from jaxreason.runs import check_limits, defaults, flag, main
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, generate, pad_prompts
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("group_size", "tokens", "rounds"), (1, inf)) | {"prompts": (1, 1000), "longest": (1, 100)}
-PRESETS = presets(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4, "rounds": 1})
+flag_defaults = defaults(smoke={"model": "tiny", "prompts": 2, "group_size": 2, "tokens": 4, "rounds": 1})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"
-    prompts: int = 4
-    group_size: int = 8  # completions per prompt
-    tokens: int = 64  # of every completion; with --uneven of the median one
-    rounds: int = 5
+    prompts: int = flag(4, 1, 1e3)
+    group_size: int = flag(8, 1)  # completions per prompt
+    tokens: int = flag(64, 1)  # of every completion; with --uneven of the median one
+    rounds: int = flag(5, 1)
     uneven: bool = False
-    longest: float = 8.0  # with --uneven: the longest completion, in medians
+    longest: float = flag(8.0, 1, 100)  # with --uneven: the longest completion, in medians
     out: str = ""  # file for the figures as JSON
     smoke: bool = False  # the tiny model, a few tokens
 
@@ -124,4 +123,4 @@ def uneven(cfg: Config, decoder: TransformerDecoder, params, ids: list[list[int]
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

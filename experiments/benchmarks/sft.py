@@ -12,7 +12,6 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,29 +21,28 @@ from timing import benchmark, start_workers
 
 from jaxreason.data import filter_or_truncate, first_fit
 from jaxreason.errors import InputError
-from jaxreason.runs import check_limits, main, presets
+from jaxreason.runs import check_limits, defaults, flag, main
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import Document, Tokenizer, encode_answer, encode_prompt, prompt_completion
 from jaxreason.weights import load_model, save_folder
 
-LIMITS = dict.fromkeys(("rows", "rounds", "micro_batches"), (1, inf)) | {"length": (2, inf)}
-PRESETS = presets(smoke={"model": "tiny", "rows": 4, "length": 160, "rounds": 1, "micro_batches": 2})
+flag_defaults = defaults(smoke={"model": "tiny", "rows": 4, "length": 160, "rounds": 1, "micro_batches": 2})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "smollm2-135m"
     task: str = ""  # of the worked problems; gsm8k needs its file or a network
-    rows: int = 16
-    length: int = 256  # tokens of every row
-    micro_batches: int = 8  # parts of the rows that go through ours one after the other
-    rounds: int = 3
+    rows: int = flag(16, 1)
+    length: int = flag(256, 2)  # tokens of every row
+    micro_batches: int = flag(8, 1)  # parts of the rows that go through ours one after the other
+    rounds: int = flag(3, 1)
     out: str = ""  # file for the figures as JSON
     smoke: bool = False  # the tiny model, a few tokens
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     if cfg.rows % cfg.micro_batches:
         raise InputError(f"--micro-batches {cfg.micro_batches} does not divide --rows {cfg.rows}: give a divisor")
     console = Console(highlight=False)
@@ -82,4 +80,4 @@ def worked(cfg: Config, tokenizer: Tokenizer) -> list[Document]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

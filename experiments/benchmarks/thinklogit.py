@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import inf
 from pathlib import Path
 
 import jax
@@ -19,7 +18,7 @@ from rich.console import Console
 from timing import interleave
 
 from jaxreason.inference import InferenceModel, load_inference_model
-from jaxreason.runs import check_limits, main, presets, write_json
+from jaxreason.runs import check_limits, defaults, flag, main, write_json
 from jaxreason.sampling import Sampler, Sampling, completion_keys
 from jaxreason.types import Prompts
 
@@ -29,21 +28,20 @@ class Config:
     target: str = "tiny-large-base"  # alias, folder with safetensors, .gguf file or Hugging Face repository id
     guide: str = "tiny"
     base: str = "tiny-base"
-    prompts: int = 4
-    group_size: int = 8  # completions per prompt
-    prompt_tokens: int = 128
-    tokens: int = 64  # a completion
-    rounds: int = 7
+    prompts: int = flag(4, 1)
+    group_size: int = flag(8, 1)  # completions per prompt
+    prompt_tokens: int = flag(128, 1)
+    tokens: int = flag(64, 1)  # a completion
+    rounds: int = flag(7, 1)
     out: str = ""  # file for the figures, as JSON
     smoke: bool = False  # a few tokens
 
 
-LIMITS = dict.fromkeys(("prompts", "group_size", "prompt_tokens", "tokens", "rounds"), (1, inf))
-PRESETS = presets(smoke={"prompts": 1, "group_size": 2, "prompt_tokens": 8, "tokens": 4, "rounds": 1})
+flag_defaults = defaults(smoke={"prompts": 1, "group_size": 2, "prompt_tokens": 8, "tokens": 4, "rounds": 1})
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     console, how = Console(highlight=False), {"sampling": Sampling(), "max_tokens": cfg.tokens, "ask": str}
     names = {"target": cfg.target, "guide": cfg.guide, "base": cfg.base}
     alone = {name: load_inference_model(model, **how) for name, model in names.items()}
@@ -70,4 +68,4 @@ def work(cfg: Config, reasoner: InferenceModel) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    main(run, Config, __doc__, PRESETS)
+    main(run, Config, __doc__, flag_defaults)

@@ -18,7 +18,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.runs.cli import remember_compiled
+from jaxreason.cache import enable_compilation_cache
 from jaxreason.runs.folder import write_json
 
 Call = Callable[[], Any]
@@ -55,7 +55,7 @@ _prepared: list[Call] = []
 
 
 def _prepare(prepare: Callable[[], Call]) -> None:
-    remember_compiled()
+    enable_compilation_cache()
     _prepared.append(prepare())
 
 

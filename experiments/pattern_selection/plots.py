@@ -1,4 +1,4 @@
-"""What experiments/pattern_selection.py draws; `runs` are of selected.py, by start, reward and seed."""
+"""What experiments/pattern_selection.py draws; `analyses` are `RunAnalysis` records, by start, reward and seed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,46 +7,46 @@ from typing import Any
 import numpy as np
 
 
-def plot_arrows(runs: Mapping, file: Path) -> None:
+def plot_arrows(analyses: Mapping, file: Path) -> None:
     """Each pattern's success against its share, an arrow from before to after: pure selection is vertical. Where so
     few are left that their success is not known, it is drawn as it was."""
-    colors = _colors(runs)
-    for axes, seeds in _panels(runs, file, "share of the completions"):
-        for told in seeds:
-            for name in told.names:
-                before, after = (patterns[name] for patterns in told.patterns)
-                for pattern in told.measured(name):
+    colors = _colors(analyses)
+    for axes, seeds in _panels(analyses, file, "share of the completions"):
+        for run in seeds:
+            for name in run.names:
+                before, after = (patterns[name] for patterns in run.patterns)
+                for pattern in run.measured(name):
                     line = {"color": colors[name], "alpha": 0.35, "linewidth": 1}
                     axes.plot(pattern.success_interval, [pattern.share] * 2, **line)
-                ends = [(pattern.success, pattern.share) for pattern in told.measured(name)]
+                ends = [(pattern.success, pattern.share) for pattern in run.measured(name)]
                 if len(ends) == 1:
                     ends = [(ends[0][0], before.share), (ends[0][0], after.share)]
                 axes.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": colors[name]})
-        for name in dict.fromkeys(name for told in seeds for name in told.names):
+        for name in dict.fromkeys(name for run in seeds for name in run.names):
             axes.plot([], [], color=colors[name], label=name)
         axes.set(xlim=(-0.02, 1), xlabel="success (95 %)")
         axes.legend(fontsize=8)
 
 
-def plot_overlay(runs: Mapping, file: Path) -> None:
+def plot_theory(analyses: Mapping, file: Path) -> None:
     """Shares over training, measured and as the theory has them from the start's shares and success alone."""
-    if not runs:
+    if not analyses:
         return
-    colors = _colors(runs)
-    for axes, (told, *_) in _panels(runs, file, "share, first seed"):
-        steps = [row["step"] for row in told.steps]
-        for i, name in enumerate(told.names):
-            axes.plot(steps, told.shares(name), ".", color=colors[name], markersize=4, label=name)
-            axes.plot(steps, told.fit.path.shares[:, i], color=colors[name], linewidth=1)
+    colors = _colors(analyses)
+    for axes, (run, *_) in _panels(analyses, file, "share, first seed"):
+        steps = [row["step"] for row in run.steps]
+        for i, name in enumerate(run.names):
+            axes.plot(steps, run.shares(name), ".", color=colors[name], markersize=4, label=name)
+            axes.plot(steps, run.fit.path.shares[:, i], color=colors[name], linewidth=1)
         axes.set(xlabel="step")
-        axes.legend(fontsize=8, title=f"{told.regime.kind}; lines: theory", title_fontsize=8)
+        axes.legend(fontsize=8, title=f"{run.regime.kind}; lines: theory", title_fontsize=8)
 
 
-def plot_curves(runs: Mapping, file: Path) -> None:
+def plot_curves(analyses: Mapping, file: Path) -> None:
     """pass@k of the start and of what became of it, seeds averaged."""
-    for axes, seeds in _panels(runs, file, "pass@k, held out"):
+    for axes, seeds in _panels(analyses, file, "pass@k, held out"):
         for i, label in enumerate(("start", "reinforced")):
-            curves = [told.curves[i] for told in seeds]
+            curves = [run.curves[i] for run in seeds]
             mean = [np.mean([curve[k][0] for curve in curves]) for k in curves[0]]
             error = [1.96 * np.sqrt(np.mean([curve[k][1] ** 2 for curve in curves]) / len(curves)) for k in curves[0]]
             axes.errorbar(list(curves[0]), mean, yerr=error, fmt="o-", markersize=4, capsize=2, label=label)
@@ -55,21 +55,21 @@ def plot_curves(runs: Mapping, file: Path) -> None:
         axes.legend(fontsize=8)
 
 
-def _colors(runs: Mapping) -> dict[str, str]:
+def _colors(analyses: Mapping) -> dict[str, str]:
     """Of every pattern, the same in all panels."""
-    return {name: f"C{i}" for i, name in enumerate(dict.fromkeys(n for told in runs.values() for n in told.names))}
+    return {name: f"C{i}" for i, name in enumerate(dict.fromkeys(n for run in analyses.values() for n in run.names))}
 
 
-def _panels(runs: Mapping[tuple, Any], file: Path, ylabel: str) -> Iterator[tuple[Any, list]]:
+def _panels(analyses: Mapping[tuple, Any], file: Path, ylabel: str) -> Iterator[tuple[Any, list]]:
     """A panel for each start and reward with its seeds; the figure is saved after the last one."""
     from matplotlib.figure import Figure
 
-    kinds = list(dict.fromkeys(key[:2] for key in runs))
+    kinds = list(dict.fromkeys(key[:2] for key in analyses))
     figure = Figure(figsize=(4.2 * len(kinds), 3.9), layout="constrained")
     panels = np.ravel(figure.subplots(1, len(kinds), sharey=True, squeeze=False))
     panels[0].set_ylabel(ylabel)
     for axes, kind in zip(panels, kinds, strict=True):
         axes.set(ylim=(-0.02, 1.02), title=f"{kind[0]} start, {kind[1]}")
         axes.grid(alpha=0.3)
-        yield axes, [told for key, told in runs.items() if key[:2] == kind]
+        yield axes, [run for key, run in analyses.items() if key[:2] == kind]
     figure.savefig(file, dpi=120)

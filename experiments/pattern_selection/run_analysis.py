@@ -1,4 +1,4 @@
-"""What a run of reinforcement learning selected: for experiments/pattern_selection.py."""
+"""What a run of reinforcement learning selected."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ COMMON = 0.02  # share that a pattern has before or after, to be looked at
 TEXTS = 128  # whose tokens are looked at
 
 
-class Told:
+class RunAnalysis:
     """A run folder of grpo_gsm8k.py with `--patterns` and `--export`, and the model it started from."""
 
     def __init__(self, folder: Path, start: str, task: Task, labeller: Labeller):
@@ -117,7 +117,7 @@ class Told:
         tokens = dict(zip(("path_coverage", "rank_change"), self.tokens, strict=True))
         return accuracy | best | terms | limits | theory | tokens | {"crossover": crossover(*self.curves)}
 
-    def words(self) -> Iterator[Table | str]:
+    def describe(self) -> Iterator[Table | str]:
         table = Table("pattern", "share before", "after", "success before", "after")
         for name in self.names:
             both = [patterns[name] for patterns in self.patterns]

@@ -1,5 +1,6 @@
 """Experiments as a person runs them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,9 +27,8 @@ class Experiment:
     def __init__(self, script: str, folder: Path, *flags: str):
         self.folder = folder
         self.command = [sys.executable, str(ROOT / "experiments" / script), "--out", str(folder), *flags]
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("JAXREASON_DATA", "XLA_FLAGS")}
-        self.environment |= {"COLUMNS": "200", "JAX_COMPILATION_CACHE_DIR": str(folder.parents[1] / "compiled")}
-        self.environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        self.environment = {k: v for k, v in os.environ.items() if k != "JAXREASON_DATA"}
+        self.environment |= {"COLUMNS": "200", "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling dominates
 
     def start(self) -> subprocess.Popen:
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -38,3 +38,13 @@ class Experiment:
     def run(self, *more: str) -> subprocess.CompletedProcess:
         command = [*self.command, *more]
         return subprocess.run(command, env=self.environment, cwd=self.folder.parent, capture_output=True, text=True)
+
+
+def rows(file: Path) -> list[dict]:
+    """The objects of a JSONL file."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def timeless(metrics: list[dict]) -> list[dict]:
+    """Without what a clock measured."""
+    return [{k: v for k, v in row.items() if "seconds" not in k and k != "tokens_per_second"} for row in metrics]

@@ -6,14 +6,16 @@ import pytest
 
 from tests.experiments.harness import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("script", "flags"),
     [
-        ("bench_sampler.py", ()),
-        ("bench_sampler.py", ("--uneven",)),
-        ("bench_grpo_step.py", ()),
-        ("bench_sft.py", ("--task", "grade-school")),
+        ("benchmarks/sampler.py", ()),
+        ("benchmarks/sampler.py", ("--uneven",)),
+        ("benchmarks/grpo_step.py", ()),
+        ("benchmarks/sft.py", ("--task", "grade-school")),
     ],
 )
 def test_a_benchmark_reports_medians_and_ratios(script, flags, tmp_path):
@@ -30,9 +32,9 @@ def test_a_benchmark_reports_medians_and_ratios(script, flags, tmp_path):
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("bench_memory.py", "GB, at its peak"),
-        ("bench_grading.py", "20 answers in"),
-        ("bench_growth.py", "the prompt's share of an update"),
+        ("benchmarks/memory.py", "GB, at its peak"),
+        ("benchmarks/grading.py", "20 answers in"),
+        ("benchmarks/growth.py", "the prompt's share of an update"),
     ],
 )
 def test_the_other_benchmarks_report(script, says, tmp_path):

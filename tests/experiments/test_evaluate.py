@@ -9,7 +9,18 @@ from tests.experiments.harness import Experiment
 
 def test_the_summary_follows_from_the_completions(model, task, tmp_path):
     out = tmp_path / "numbers.json"
-    flags = ["--model", str(model), "--task", str(task), "--problems", "6", "--samples", "3", "--max-tokens", "6"]
+    flags = [
+        "--model",
+        str(model),
+        "--task",
+        str(task),
+        "--eval-problems",
+        "6",
+        "--eval-samples",
+        "3",
+        "--max-tokens",
+        "6",
+    ]
     done = Experiment("evaluate.py", out, *flags, "--temperature", "1").run()
     assert done.returncode == 0, done.stderr
     written = json.loads(out.read_text())

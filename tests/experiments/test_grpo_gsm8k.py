@@ -16,27 +16,19 @@ from jaxreason.models.fuse import fuse
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import init_state, make_optimizer
 from jaxreason.weights.load import load_folder
-from tests.experiments.harness import AS_SCRIPT, Experiment
+from tests.experiments.harness import AS_SCRIPT, Experiment, rows, timeless
 
 SIZES = ["--prompts-per-step", "2", "--group-size", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
 SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
-DETERMINISTIC = {"seconds_sampling", "seconds_rewards", "seconds_update", "tokens_per_second"}
+TIMES = {"seconds_sampling", "seconds_rewards", "seconds_update", "seconds_step", "tokens_per_second"}
 
 LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "frac_reward_zero_std", "length_mean", "tokens"}
 LOGGED |= {"train_tokens", "truncated_share", "loss", "kl", "entropy", "clip_fraction", "grad_norm", "skipped_updates"}
-LOGGED |= {"logp_difference_mean", "logp_difference_max", "tries", "groups_learned", "staleness_mean"} | DETERMINISTIC
+LOGGED |= {"logp_difference_mean", "logp_difference_max", "gen_batches", "groups_learned", "staleness_mean"} | TIMES
 
 
 def experiment(model: Path, task: Path, folder: Path, *flags: str) -> Experiment:
     return Experiment("grpo_gsm8k.py", folder, "--model", str(model), "--task", str(task), *SIZES, *flags)
-
-
-def rows(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def timeless(metrics: list[dict]) -> list[dict]:
-    return [{k: v for k, v in row.items() if "seconds" not in k and k != "tokens_per_second"} for row in metrics]
 
 
 def final_state(model: Path, folder: Path, step: int) -> list[np.ndarray]:
@@ -59,7 +51,7 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
         "0.1",
         "--inner-updates",
         "2",
-        "--update-memory",
+        "--activation-gb",
         "0.0001",
     ]
     run = experiment(model, task, tmp_path / "run", *flags)
@@ -93,6 +85,7 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
     assert "seed = 0, not 1: choose another --out" in other.stderr
 
 
+@pytest.mark.slow
 def test_ten_kills_leave_no_trace(model, task, tmp_path):
     """SIGKILL at random moments of starting, compiling, stepping and saving; then every number equals, bit for bit."""
     steps = 200
@@ -129,7 +122,7 @@ def test_ten_kills_leave_no_trace(model, task, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "logged"),
     [
-        ("--algorithm reinforce++ --kl-weight 0.1 --tries 3 --patterns structural", {"pattern_prose_share"}),
+        ("--algorithm reinforce++ --kl-weight 0.1 --max-gen-batches 3 --patterns structural", {"pattern_prose_share"}),
         ("--algorithm gspo --reward majority --top-entropy 0.3 --replay 2", {"label_accuracy", "reward_accuracy"}),
         ("--algorithm rloo --reward self-certainty --overlong-buffer 4 --entropy-weight 0.01", set()),
     ],
@@ -197,10 +190,10 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
         (["--task", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--data", "nowhere", "--task", "gsm8k"], "nowhere"),
         (["--max-tokens", "500"], "more than the model's context of 512: shorten the prompt or lower --max-tokens"),
-        (["--update-memory", "0"], "--update-memory 0.0 is out of range"),
+        (["--activation-gb", "0"], "--activation-gb 0.0 is out of range"),
         (["--temperature", "0"], "--temperature 0.0 is out of range: give a number from 0.001 to 1000.0"),
         (["--group-size", "1"], "--group-size 1 is out of range: give a number of at least 2"),
-        (["--top-p", "7"], "top_p 7.0 is out of range: give a number from 0.0 to 1.0"),
+        (["--top-p", "7"], "--top-p 7.0 is out of range: give a number from 0 to 1"),
         (["--learning-rate", "nan"], "--learning-rate nan is out of range"),
         (["--eval-problems", "70"], "sums leaves 0 training problems after 70 for validation"),
         (["--out", "/dev/null/run"], "/dev/null/run cannot be written"),

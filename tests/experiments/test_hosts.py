@@ -1,6 +1,5 @@
 """Two processes with four devices each, on this machine, against one process with eight."""
 
-import json
 import signal
 import socket
 import subprocess
@@ -11,14 +10,15 @@ import numpy as np
 import pytest
 
 from jaxreason.weights import load_model
-from tests.experiments.harness import Experiment
+from tests.experiments.harness import Experiment, rows
 
+pytestmark = pytest.mark.slow
 FLAGS = ("--smoke", "--prompts-per-step", "8", "--max-tokens", "24", "--save-every", "4")
 
 
 def experiment(folder: Path, devices: int, *flags: str) -> Experiment:
     run = Experiment("grpo_gsm8k.py", folder, *FLAGS, *flags)
-    run.environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    run.environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     return run
 
 
@@ -31,10 +31,6 @@ def pair(folder: Path, *flags: str, other: tuple[str, ...] = ()) -> list[subproc
     runs = [experiment(folder, 4, "--hosts", f"{address},2,{i}", *flags, *more[i]) for i in (0, 1)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return [subprocess.Popen(run.command, env=run.environment, cwd=folder.parent, **pipes) for run in runs]
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def assert_same_metrics(ours: list[dict], expected: list[dict]) -> None:
@@ -58,7 +54,7 @@ def test_two_hosts_make_the_same_run_as_one(alone, tmp_path):
     both = pair(tmp_path / "run", "--steps", "20", "--mesh", "2,4,1", "--export")
     errors = [process.communicate(timeout=400)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
-    assert_same_metrics(rows(tmp_path / "run"), rows(alone))
+    assert_same_metrics(rows(tmp_path / "run" / "metrics.jsonl"), rows(alone / "metrics.jsonl"))
     ours, expected = (load_model(str(folder / "model")).params for folder in (tmp_path / "run", alone))
     for a, b in zip(*(np.concatenate([np.ravel(x) for x in leaves(p)]) for p in (ours, expected)), strict=True):
         assert abs(a - b) <= 1e-5
@@ -84,7 +80,7 @@ def test_a_lost_host_ends_the_other_and_the_run_goes_on_alone(killed, alone, tmp
         done = experiment(tmp_path / "run", 1, "--steps", "20").run()
         assert done.returncode == 0, done.stderr
         assert "steps were done before" in done.stdout
-        assert_same_metrics(rows(tmp_path / "run"), rows(alone))
+        assert_same_metrics(rows(tmp_path / "run" / "metrics.jsonl"), rows(alone / "metrics.jsonl"))
 
 
 def test_hosts_that_differ_are_refused(tmp_path):

@@ -12,6 +12,8 @@ from jaxreason.inference import load_inference_model
 from jaxreason.sampling import GREEDY
 from tests.experiments.harness import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 def table(file) -> list[dict]:
     with file.open() as lines:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.experiments.harness import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 def table(file):
     with file.open() as lines:
@@ -27,11 +29,11 @@ def test_comparisons(tmp_path, name):
 
 
 def test_pattern_selection(tmp_path):
-    run = Experiment("pattern_selection.py", tmp_path / "runs", "--smoke", "--starts", "poor,cured")
+    run = Experiment("pattern_selection.py", tmp_path / "runs", "--smoke", "--starts", "poor,warm_start")
     done = run.run()
     assert done.returncode == 0, done.stderr
     rows = table(run.folder / "selection.csv")
-    assert [row["start"] for row in rows] == ["poor", "cured"]
+    assert [row["start"] for row in rows] == ["poor", "warm_start"]
     for row in rows:
         terms = sum(float(row[name]) for name in ("selection", "execution", "interaction"))
         assert terms == pytest.approx(float(row["after"]) - float(row["before"]), abs=1e-12)
@@ -63,7 +65,7 @@ def test_pattern_theory(tmp_path):
     ("flags", "message"),
     [
         ("--starts best", "--starts 'best' is unknown"),
-        ("--task gsm8k", "--task gsm8k has no ways to teach: give --starts as-is"),
+        ("--task gsm8k", "--task gsm8k has no patterns to teach: give --starts as-is"),
         ("--patterns shape", "--patterns 'shape' is unknown"),
         ("--steps 0", "--steps 0 is out of range"),
     ],

@@ -9,27 +9,26 @@ import pytest
 from jaxreason.models import merge
 from jaxreason.tasks import load_task
 from jaxreason.weights import load_folder, load_lora, load_model
-from tests.experiments.harness import Experiment
-from tests.experiments.test_grpo_gsm8k import rows, timeless
+from tests.experiments.harness import Experiment, rows, timeless
 
 FEW = ("--smoke", "--steps", "4", "--save-every", "1")
 LEFT = {"config.json", "metrics.jsonl", "checkpoints", "training.png", "before.json", "summary.json"}
-ROADS = [  # how the run is interrupted matters where its steps are made in another way
+METHODS = [  # each kind of batch is interrupted once
     ("sft.py", ("--lora-rank", "2", "--export"), {"model", "adapters"}, True),
     ("rejection_sampling.py", ("--problems", "24"), {"round_0.json", "round_1.json"}, True),
-    ("distill.py", (), {"taught.jsonl"}, False),
-    ("distill.py", ("--how", "soft", "--top-k", "4", "--divergence", "reverse"), {"taught.jsonl"}, False),
-    ("distill.py", ("--how", "gkd", "--divergence", "jensen-shannon", "--lora-rank", "2"), set(), False),
-    ("distill.py", ("--how", "on-policy"), set(), True),
-    ("dpo.py", ("--writers", "tiny,tiny-base", "--kinds", "tiny right>tiny-base wrong"), {"pairs.jsonl"}, True),
+    ("distill.py", (), {"teacher.jsonl"}, False),
+    ("distill.py", ("--method", "soft", "--teacher-top-k", "4", "--divergence", "reverse"), {"teacher.jsonl"}, False),
+    ("distill.py", ("--method", "gkd", "--divergence", "jensen-shannon", "--lora-rank", "2"), set(), False),
+    ("distill.py", ("--method", "on-policy"), set(), True),
+    ("dpo.py", ("--generators", "tiny,tiny-base", "--pair-types", "tiny right>tiny-base wrong"), {"pairs.jsonl"}, True),
     ("reward_model.py", ("--lora-rank", "2"), {"pairs.jsonl", "held_out_pairs.jsonl", "model"}, False),
 ]
 
 
 @pytest.mark.parametrize(
-    ("script", "flags", "also", "interrupted"), ROADS, ids=lambda value: value if isinstance(value, str) else ""
+    ("script", "flags", "also", "interrupted"), METHODS, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_a_road_ends_and_goes_on_after_an_interruption(script, flags, also, interrupted, tmp_path):
+def test_a_method_ends_and_goes_on_after_an_interruption(script, flags, also, interrupted, tmp_path):
     run = Experiment(script, tmp_path / "run", *FEW, *flags)
     done = run.run()
     assert done.returncode == 0, done.stderr
@@ -65,14 +64,14 @@ def test_a_budget_of_tokens_ends_the_training(tmp_path):
 
 
 def test_a_reward_model_is_a_reward(tmp_path):
-    trained = Experiment("reward_model.py", tmp_path / "judge", *FEW)
+    trained = Experiment("reward_model.py", tmp_path / "reward_model", *FEW)
     assert trained.run().returncode == 0
-    flags = ("--reward", str(tmp_path / "judge" / "model"), "--lora-rank", "2", "--smoke")
+    flags = ("--reward", str(tmp_path / "reward_model" / "model"), "--lora-rank", "2", "--smoke")
     done = Experiment("grpo_gsm8k.py", tmp_path / "run", *flags).run()
     assert done.returncode == 0, done.stderr
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert all(row["reward_mean"] not in (row["strict_share"], row["lenient_share"]) for row in metrics)
-    asked = Experiment("sft.py", tmp_path / "other", *FEW, "--model", str(tmp_path / "judge" / "model")).run()
+    asked = Experiment("sft.py", tmp_path / "other", *FEW, "--model", str(tmp_path / "reward_model" / "model")).run()
     assert asked.returncode == 2 and "is a reward model; give a language model" in asked.stderr
 
 
@@ -82,16 +81,26 @@ QUESTION = load_task("grade-school").train[0].question
 @pytest.mark.parametrize(
     ("script", "flags", "line", "complaint"),
     [
-        ("sft.py", ("--lessons", "FILE"), {"prompt": "a", "completion": ""}, "FILE line 1 has the completion ''"),
-        ("sft.py", ("--lessons", "FILE"), {"prompt": "a " * 200, "completion": "b"}, "FILE line 1 has .* tokens, more"),
-        ("sft.py", ("--task", "TASK"), {}, "--task sums has no worked solutions: give --lessons FILE"),
+        ("sft.py", ("--train-file", "FILE"), {"prompt": "a", "completion": ""}, "FILE line 1 has the completion ''"),
+        (
+            "sft.py",
+            ("--train-file", "FILE"),
+            {"prompt": "a " * 200, "completion": "b"},
+            "FILE line 1 has .* tokens, more",
+        ),
+        ("sft.py", ("--task", "TASK"), {}, "--task sums has no worked solutions: give --train-file FILE"),
         ("sft.py", ("--rows", "3", "--micro-batches", "2"), {}, "--micro-batches 2 does not divide --rows 3"),
-        ("dpo.py", ("--kinds", "tiny right>large wrong"), {}, "is not 'A>B' of two among tiny right, tiny wrong"),
+        ("dpo.py", ("--pair-types", "tiny right>large wrong"), {}, "is not 'A>B' of two among tiny right, tiny wrong"),
         ("dpo.py", ("--pairs", "FILE"), {"prompt": "a", "chosen": "b", "rejected": "b"}, "FILE line 1 has the same"),
-        ("distill.py", ("--taught", "FILE"), {"question": "Why?", "completion": "#### 1"}, "FILE line 1 asks what no"),
         (
             "distill.py",
-            ("--taught", "FILE", "--how", "soft", "--top-k", "1", "--unfiltered"),
+            ("--teacher-file", "FILE"),
+            {"question": "Why?", "completion": "#### 1"},
+            "FILE line 1 asks what no",
+        ),
+        (
+            "distill.py",
+            ("--teacher-file", "FILE", "--method", "soft", "--teacher-top-k", "1", "--unfiltered"),
             {
                 "question": QUESTION,
                 "completion": "7",
@@ -102,10 +111,10 @@ QUESTION = load_task("grade-school").train[0].question
             },
             "FILE line 1 was written with another tokenizer",
         ),
-        ("distill.py", ("--how", "hardly"), {}, "--how 'hardly' is unknown, the closest is 'hard'"),
+        ("distill.py", ("--method", "hardly"), {}, "--method 'hardly' is unknown, the closest is 'hard'"),
         (
             "distill.py",
-            ("--how", "gkd", "--teacher", "MODEL"),
+            ("--method", "gkd", "--teacher", "MODEL"),
             {},
             "have different vocabularies, of 1024 and 31",
         ),
@@ -120,15 +129,15 @@ def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_
     assert re.search(complaint, done.stderr), done.stderr
 
 
-def test_roads_are_compared_in_one_table(tmp_path):
-    run = Experiment("roads_to_reasoning.py", tmp_path / "roads", "--smoke", "--roads", "solutions,dpo")
+def test_methods_are_compared_in_one_table(tmp_path):
+    run = Experiment("post_training_methods.py", tmp_path / "methods", "--smoke", "--methods", "solutions,dpo")
     done = run.run()
     assert done.returncode == 0, done.stderr
-    header, *lines = (run.folder / "roads.csv").read_text().splitlines()
+    header, *lines = (run.folder / "methods.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["solutions", "dpo"]
     table = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
     assert all(int(row["train_tokens"]) >= 500 and float(row["teraflops"]) > 0 for row in table)
-    assert int(table[0]["tokens_written_before"]) == 0 < int(table[1]["tokens_written_before"])
-    again = run.run()  # every road is finished: nothing is trained
+    assert int(table[0]["tokens_generated_before"]) == 0 < int(table[1]["tokens_generated_before"])
+    again = run.run()  # every method is finished: nothing is trained
     assert again.returncode == 0 and "the first step" not in again.stdout
-    assert (run.folder / "roads.png").read_bytes().startswith(b"\x89PNG")
+    assert (run.folder / "methods.png").read_bytes().startswith(b"\x89PNG")
