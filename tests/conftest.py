@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,30 @@ import jaxtyping
 import pytest
 import tokenizers
 
-# Compiling takes most of the suite's time; level 0 halves it and computes the same functions.
+# Compiling takes most of the suite's time; level 0 halves it and computes the same functions. What one test compiled
+# serves the others, those in other processes and the experiments that they start, too.
 # Eight devices are there for the tests of meshes; everything else runs on the first.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8")
+
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "jaxreason-tests-compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 hook = jaxtyping.install_import_hook("jaxreason", "beartype.beartype")
 
 from jaxreason.text.tokenizer import HuggingFace, Tokenizer  # noqa: E402
 from jaxreason.weights.load import save_folder  # noqa: E402 -- after the hook
 from tests.models.families import TINY, tiny_params  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also run what is marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all") and not config.getoption("-m"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")

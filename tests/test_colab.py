@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COLAB = Path(__file__).parents[1] / "colab"
 SMALLER = {  # than the parameters that a notebook has for a CPU
     "grpo_gsm8k.ipynb": "steps, prompts_per_step, max_tokens, held_out = 2, 4, 16, 8",
