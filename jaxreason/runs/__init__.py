@@ -44,7 +44,7 @@ from jaxreason.runs.examples import (
     write_pairs,
 )
 from jaxreason.runs.folder import RunFolder, read_rows, write_csv, write_json, write_text
-from jaxreason.runs.notebook import notebook_run, runtime
+from jaxreason.runs.notebook import notebook_folder, notebook_run, runtime
 from jaxreason.runs.run import Run
 from jaxreason.runs.setup import (
     Setup,

@@ -20,11 +20,13 @@ def runtime() -> str:
     return f"{len(devices)} x {devices[0].device_kind}{memory}, jax {jax.__version__}"
 
 
-def notebook_run(name: str, settings: dict[str, Any]) -> RunFolder:
-    """The notebook's run folder: on Drive if that is mounted, else beside the notebook.
+def notebook_folder(name: str) -> Path:
+    """Where the notebook keeps what must outlive a disconnect: on Drive if that is mounted, else beside the notebook."""
+    return (DRIVE if DRIVE.is_dir() else Path("runs")) / "jaxreason" / name
 
-    Run all cells again after a disconnect: what is in the folder is not computed again. Other settings need another
-    name. Compiled programs are kept on disk.
-    """
+
+def notebook_run(name: str, settings: dict[str, Any]) -> RunFolder:
+    """A folder for results: run all cells again after a disconnect, and what is in it is not computed again. Other
+    settings need another name. Compiled programs are kept on disk."""
     enable_compilation_cache()
-    return RunFolder((DRIVE if DRIVE.is_dir() else Path("runs")) / "jaxreason" / name, settings)
+    return RunFolder(notebook_folder(name), settings)
