@@ -1,4 +1,11 @@
-"""Attention of completions over what they share and over what is their own."""
+"""Attention of completions over two sets of keys: those of their prompt, and their own.
+
+The G completions of a prompt share its keys, stored once [P K H S]; each completion also has its own [P G K H U]. The
+prompt's keys are never repeated G times, so there are two products and two sets of scores, in different axis orders:
+one softmax over both would first copy one of them. Instead each set gets a softmax that is not yet divided by its
+denominator (`attend_own`, `attend_prompt`), and `merge` combines the two, as FlashAttention combines blocks of keys
+(arXiv 2205.14135).
+"""
 
 from typing import NamedTuple
 
@@ -8,82 +15,92 @@ from jaxtyping import Array, Bool, Float
 
 
 class KV(NamedTuple):
-    """Of [P G K] heads, or a prompt's [P K]; laid out as the two batched products read them: a cache in another order
-    is copied into this one every step."""
+    """Keys and values of [P G K] heads, or of a prompt's [P K], in the order in which the two products read them: a
+    cache in another order would be copied into this one at every step."""
 
     k: Float[Array, "*heads H time"]
     v: Float[Array, "*heads time H"]
 
 
-TIME = KV(k=-1, v=-2)
+TIME = KV._make((-1, -2))
 """The axis of time in each."""
 
 
 def drop_unit_axes(kv: KV) -> KV:
-    """Without leading axes of size 1, as caches are kept: XLA's products on CPUs leave these out, and a cache that has
-    another shape than the product's operand is copied every step."""
+    """Removes leading axes of size 1, as caches are stored: XLA's CPU products drop these axes of their operands, and a
+    cache of another shape than the operand is copied at every step."""
     return KV(*(x.reshape(*(n for n in x.shape[:-2] if n > 1), *x.shape[-2:]) for x in kv))
 
 
 def restore_unit_axes(kv: KV, prompts: int, group_size: int, heads: int = -1) -> KV:
-    """With all axes again; `heads` K must be named where there may be no key at all."""
+    """Undoes `drop_unit_axes`: leading axes [P G K]. `heads` (K) is needed where there may be no keys at all."""
     return KV(*(x.reshape(prompts, group_size, heads, *x.shape[-2:]) for x in kv))
 
 
 class AttentionMasks(NamedTuple):
-    """What the queries of one pass may see, as masks that are True where a key is visible."""
+    """True where a query may attend to a key."""
 
     own: Bool[Array, "#P T U"]
-    context: Bool[Array, "P T S"] | None
+    prompt: Bool[Array, "P T S"] | None
 
 
 class PartialAttention(NamedTuple):
-    """Attention over some of the keys: a softmax not yet divided by its total, so that looks can be merged."""
+    """Softmax attention over one set of keys before the division, so that sets can be merged; float32."""
 
-    top: Float[Array, "*rows T R 1"]
-    """Largest score."""
-    total: Float[Array, "*rows T R 1"]
-    """Sum of exp(score - top)."""
-    out: Float[Array, "*rows T R H"]
-    """Sum of exp(score - top) times value."""
-
-
-def partial_attention(
-    q: Float[Array, "*rows T R H"], kv: KV, visible: Bool[Array, "#P T U"], axes: str, keys: str
-) -> PartialAttention:
-    """`axes` names the leading axes of `q`, `keys` those of `kv`; softmax in float32."""
-    scores = jnp.einsum(f"{axes}TRH,{keys}HU->{axes}TRU", q, kv.k, preferred_element_type=jnp.float32)
-    least = jnp.finfo(jnp.float32).min
-    scores = jnp.where(visible[:, None, None, :, None, :], scores, least)
-    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True, initial=least))  # there may be no key at all
-    weights = jnp.exp(scores - top)
-    out = jnp.einsum(
-        f"{axes}TRU,{keys}UH->{axes}TRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32
-    )
-    return PartialAttention(top, weights.sum(axis=-1, keepdims=True), out)
-
-
-def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
-    """Attention over the keys of both; a look that saw nothing has the lowest top and weighs 0."""
-    top = jnp.maximum(one.top, other.top)
-    a, b = jnp.exp(one.top - top), jnp.exp(other.top - top)
-    return PartialAttention(top, a * one.total + b * other.total, a * one.out + b * other.out)
+    max_score: Float[Array, "P G K T R 1"]
+    denominator: Float[Array, "P G K T R 1"]
+    """Sum of exp(score - max_score)."""
+    numerator: Float[Array, "P G K T R H"]
+    """Sum of exp(score - max_score) * value."""
 
 
 def attend(
-    q: Float[Array, "P G T N H"], own: KV, context: KV | None, sight: AttentionMasks, scale: float
+    q: Float[Array, "P G T N H"], own: KV, prompt: KV | None, masks: AttentionMasks, scale: float
 ) -> Float[Array, "P G T N H"]:
-    """Softmax attention over the prompt's shared keys and the completion's own.
-
-    `own` has keys of each [P G K]; `context`, if any, of each [P K], never repeated over G. The two are looked at apart
-    and merged: their scores lie in memory in different orders, and one softmax over both would first copy one of them.
-    """
+    """Softmax attention over the completion's own keys [P G K H U] and the prompt's [P K H S], if any."""
     P, G, T, N, H = q.shape
     K = own.k.shape[2]
     q = (q * scale).reshape(P, G, T, K, N // K, H).swapaxes(2, 3)
-    seen = partial_attention(q, own, sight.own, "PGK", "PGK")
-    if context is not None:
-        shared = partial_attention(q.swapaxes(1, 2), context, sight.context, "PKG", "PK")
-        seen = merge(seen, PartialAttention(*(x.swapaxes(1, 2) for x in shared)))
-    out = (seen.out / seen.total).astype(q.dtype)
+    partial = attend_own(q, own, masks.own)
+    if prompt is not None and masks.prompt is not None:
+        partial = merge(partial, attend_prompt(q, prompt, masks.prompt))
+    out = (partial.numerator / partial.denominator).astype(q.dtype)
     return out.swapaxes(2, 3).reshape(P, G, T, N, H)
+
+
+def attend_own(q: Float[Array, "P G K T R H"], kv: KV, visible: Bool[Array, "#P T U"]) -> PartialAttention:
+    scores = jnp.einsum("PGKTRH,PGKHU->PGKTRU", q, kv.k, preferred_element_type=jnp.float32)
+    max_score, weights = _exp_scores(scores, visible)
+    numerator = jnp.einsum("PGKTRU,PGKUH->PGKTRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32)
+    return PartialAttention(max_score, weights.sum(axis=-1, keepdims=True), numerator)
+
+
+def attend_prompt(q: Float[Array, "P G K T R H"], kv: KV, visible: Bool[Array, "P T S"]) -> PartialAttention:
+    """The queries of all G completions are rows of one product with the keys that they share."""
+    q = q.swapaxes(1, 2)
+    scores = jnp.einsum("PKGTRH,PKHS->PKGTRS", q, kv.k, preferred_element_type=jnp.float32)
+    max_score, weights = _exp_scores(scores, visible)
+    numerator = jnp.einsum("PKGTRS,PKSH->PKGTRH", weights.astype(q.dtype), kv.v, preferred_element_type=jnp.float32)
+    partial = PartialAttention(max_score, weights.sum(axis=-1, keepdims=True), numerator)
+    return PartialAttention(*(x.swapaxes(1, 2) for x in partial))
+
+
+def _exp_scores(
+    scores: Float[Array, "P A B T R U"], visible: Bool[Array, "#P T U"]
+) -> tuple[Float[Array, "P A B T R 1"], Float[Array, "P A B T R U"]]:
+    """Each row's largest score, and exp(score - largest), 0 at masked keys (but 1 in a row that sees none)."""
+    lowest = jnp.finfo(jnp.float32).min
+    scores = jnp.where(visible[:, None, None, :, None, :], scores, lowest)
+    max_score = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True, initial=lowest))  # there may be no keys at all
+    return max_score, jnp.exp(scores - max_score)
+
+
+def merge(a: PartialAttention, b: PartialAttention) -> PartialAttention:
+    """Attention over the keys of both sets. A set without a visible key has the lowest `max_score`: it weighs 0."""
+    max_score = jnp.maximum(a.max_score, b.max_score)
+    scale_a, scale_b = jnp.exp(a.max_score - max_score), jnp.exp(b.max_score - max_score)
+    return PartialAttention(
+        max_score,
+        scale_a * a.denominator + scale_b * b.denominator,
+        scale_a * a.numerator + scale_b * b.numerator,
+    )

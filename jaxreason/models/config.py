@@ -1,7 +1,7 @@
-"""One frozen description for every decoder family, read from a published `config.json` (GGUF: config_gguf.py).
+"""One frozen configuration for all decoder families, read from a `config.json` (GGUF: jaxreason.weights.gguf_config).
 
-Reading is strict: an architecture or a field this code does not implement is refused by name, because a field that
-is silently ignored is a model that is silently wrong.
+Reading is strict: an architecture or a field that is not implemented is an error that names it, because ignoring it
+would silently compute another model.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class ModelConfig:
     head_dim: int
     intermediate_size: int
     max_seq_len: int
-    """Longest sequence the model was made for, prompt and completion together."""
+    """Longest sequence the model was trained for, prompt and completion together."""
     rope: Rope = Rope()
     norm_eps: float = 1e-6
     tie_embeddings: bool = True
@@ -40,18 +40,22 @@ class ModelConfig:
     """Norms after attention and MLP as well as before."""
     embed_scale: float = 1.0
     query_scale: float | None = None
-    """Multiplies query-key products; None is head_dim ** -0.5."""
+    """Multiplies query-key products; None: head_dim ** -0.5."""
     window: int = 0
-    """Keys a sliding layer sees, itself included."""
+    """Keys that a token of a sliding-window layer attends to, itself included."""
     sliding: tuple[bool, ...] = ()
-    """Which layers slide; empty means none."""
+    """Which layers have sliding-window attention; empty: none."""
     local_rope: Rope = Rope()
-    """The sliding layers' rotation."""
+    """Rotary embedding of the sliding-window layers."""
     reward: bool = False
-    """A reward model: one linear map on the last hidden state in place of the unembedding."""
+    """A reward model: one linear map on the last hidden state replaces the unembedding."""
+
+    @property
+    def attention_scale(self) -> float:
+        return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
 
-# Architectures by `model_type`: (class named in config.json, architecture named in GGUF, what the family fixes).
+# `model_type` -> (class named in config.json, architecture named in GGUF, fields that the family fixes).
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", "llama", {}),
     "qwen2": ("Qwen2ForCausalLM", "qwen2", {"qkv_bias": True}),
@@ -64,14 +68,14 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 GEMMA_LOCAL_THETA = 10_000.0
-GEMMA_PATTERN = 6  # every sixth layer sees everything; Gemma 3 report, arXiv 2503.19786
+GEMMA_PATTERN = 6  # every sixth layer has full attention; Gemma 3 report, arXiv 2503.19786
 
 LABELS = {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
-"""How config.json says that a classifier has one output."""
+"""config.json of a classifier with one output."""
 
 
 def architecture(family: str, reward: bool) -> str:
-    """The class that `transformers` loads."""
+    """The name of the class in `transformers`."""
     language_model = FAMILIES[family][0]
     if not reward:
         return language_model
@@ -79,15 +83,15 @@ def architecture(family: str, reward: bool) -> str:
 
 
 # Fields that do not change what the network computes.
-FREE = {
+IGNORED = {
     *("architectures", "model_type", "tokenizer_class", "transformers_version", "transformers.js_config"),
     *("_name_or_path", "is_llama_config", "bos_token_id", "eos_token_id", "pad_token_id"),
     *("dtype", "torch_dtype", "initializer_range", "attention_dropout"),
     *("use_cache", "cache_implementation", "max_window_layers"),
 }
 
-# Fields of which only one value is implemented.
-FIXED: dict[str, tuple[Any, ...]] = {
+# Fields of which only these values are implemented.
+IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "attention_bias": (False,),
     "attn_logit_softcapping": (None,),
     "final_logit_softcapping": (None,),
@@ -100,35 +104,36 @@ FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def refused(thing: str, value: Any, remedy: str) -> InputError:
+def unsupported(thing: str, value: Any, remedy: str) -> InputError:
     return InputError(f"model config: {thing} {value!r} is not supported; {remedy}")
 
 
-COUNTS = {
+POSITIVE_INTEGERS = {
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("max_position_embeddings", "embedding_length", "block_count", "feed_forward_length", "context_length"),
     *("attention.head_count", "attention.head_count_kv", "attention.key_length"),
 }
 
 
-def counted(name: str, value: Any) -> Any:
-    if name in COUNTS and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-        raise refused(name, value, "it must be a whole number of at least 1")
+def check_integer(name: str, value: Any) -> Any:
+    """Returns `value`; InputError if `name` must be a positive integer and `value` is none."""
+    if name in POSITIVE_INTEGERS and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+        raise unsupported(name, value, "it must be a positive integer")
     return value
 
 
-def checked(config: ModelConfig) -> ModelConfig:
+def validate(config: ModelConfig) -> ModelConfig:
     if config.heads % config.kv_heads:
-        raise refused("num_key_value_heads", config.kv_heads, f"it must divide num_attention_heads {config.heads}")
+        raise unsupported("num_key_value_heads", config.kv_heads, f"it must divide num_attention_heads {config.heads}")
     if config.head_dim % 2:
-        raise refused("head_dim", config.head_dim, "rotary embedding needs an even width")
+        raise unsupported("head_dim", config.head_dim, "rotary embedding needs an even width")
     if config.sliding and len(config.sliding) != config.layers:
-        raise refused("layer_types of length", len(config.sliding), f"the model has {config.layers} layers")
+        raise unsupported("layer_types of length", len(config.sliding), f"the model has {config.layers} layers")
     return config
 
 
 def _rope(theta: float, scaling: Mapping[str, Any] | None) -> Rope:
-    """From the published pair `rope_theta`, `rope_scaling` (or one entry of the newer `rope_parameters`)."""
+    """From the published `rope_theta` and `rope_scaling` (or one entry of the newer `rope_parameters`)."""
     fields = dict(scaling or {})
     kind = fields.pop("rope_type", fields.pop("type", "default"))
     fields.pop("type", None)
@@ -137,35 +142,33 @@ def _rope(theta: float, scaling: Mapping[str, Any] | None) -> Rope:
     if kind == "llama3":
         names = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     if names is None:
-        raise refused("rope_scaling", kind, "use a checkpoint with default, linear or llama3 scaling")
+        raise unsupported("rope_scaling", kind, "use a checkpoint with default, linear or llama3 scaling")
     if set(fields) - names:
-        raise refused("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
+        raise unsupported("rope_scaling field", sorted(set(fields) - names)[0], f"{kind} scaling has {sorted(names)}")
     if names - set(fields):
-        raise refused("rope_scaling without", sorted(names - set(fields))[0], "add the field")
-    max_seq_len = {}
-    if "original_max_position_embeddings" in fields:
-        max_seq_len = {"original_context": fields.pop("original_max_position_embeddings")}
-    return Rope(theta=float(theta), kind=kind, **{k: float(v) for k, v in fields.items()}, **max_seq_len)
+        raise unsupported("rope_scaling without", sorted(names - set(fields))[0], "add the field")
+    context = fields.pop("original_max_position_embeddings", Rope.original_context)
+    return Rope(theta=float(theta), kind=kind, original_context=context, **{k: float(v) for k, v in fields.items()})
 
 
 def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
-    """Reads the fields of a published `config.json`; raises InputError on anything it does not implement."""
-    fields = {k: v for k, v in raw.items() if k not in FREE}
+    """The configuration in the fields of a published `config.json`; InputError on anything that is not implemented."""
+    fields = {k: v for k, v in raw.items() if k not in IGNORED}
     family = raw.get("model_type")
     if family not in FAMILIES:
-        raise refused("model_type", family, f"supported are {', '.join(FAMILIES)}")
+        raise unsupported("model_type", family, f"supported are {', '.join(FAMILIES)}")
     fixed = FAMILIES[family][2]
     reward = raw.get("architectures") == [architecture(family, reward=True)]
     if not reward and raw.get("architectures") not in (None, [architecture(family, reward=False)]):
-        raise refused("architectures", raw["architectures"], f"{family} is read as {architecture(family, False)}")
+        raise unsupported("architectures", raw["architectures"], f"{family} is read as {architecture(family, False)}")
     labels = [fields.pop(name, None) for name in LABELS]
     if reward and len(labels[0] or {}) != 1:
-        raise refused("architectures", raw["architectures"], "a reward model has one label in id2label")
+        raise unsupported("architectures", raw["architectures"], "a reward model has one label in id2label")
 
     def take(name: str, *default: Any) -> Any:
         if name not in fields and not default:
             raise InputError(f"model config: field {name!r} is missing; take the config.json published with the model")
-        return counted(name, fields.pop(name, *default))
+        return check_integer(name, fields.pop(name, *default))
 
     gemma = family == "gemma3_text"
     hidden_size, heads, layers = take("hidden_size"), take("num_attention_heads"), take("num_hidden_layers")
@@ -174,7 +177,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     fields.pop("hidden_act", None)
     expected = "gelu_pytorch_tanh" if gemma else "silu"
     if activation != expected:
-        raise refused("activation", activation, f"{family} is implemented with {expected}")
+        raise unsupported("activation", activation, f"{family} is implemented with {expected}")
 
     rope_parameters = fields.pop("rope_parameters", None)
     scaling = fields.pop("rope_scaling", None)
@@ -190,7 +193,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         fields.pop("_sliding_window_pattern", None)
         types = fields.pop("layer_types", None) or layer_types(layers, pattern)
         if set(types) - {"sliding_attention", "full_attention"}:
-            raise refused("layer_types", sorted(set(types)), "layers are sliding_attention or full_attention")
+            raise unsupported("layer_types", sorted(set(types)), "layers are sliding_attention or full_attention")
         local_theta = float(fields.pop("rope_local_base_freq", GEMMA_LOCAL_THETA))
         local.setdefault("local_rope", Rope(theta=local_theta))
         local |= {
@@ -200,9 +203,9 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
             "embed_scale": float(hidden_size) ** 0.5,
         }
     else:
-        fields.pop("sliding_window", None)  # counts only with use_sliding_window, which is refused below
+        fields.pop("sliding_window", None)  # matters only with use_sliding_window, which is an error below
         if set(fields.pop("layer_types", None) or ["full_attention"]) != {"full_attention"}:
-            raise refused("layer_types", "sliding_attention", f"{family} is implemented with full attention")
+            raise unsupported("layer_types", "sliding_attention", f"{family} is implemented with full attention")
     config = ModelConfig(
         family=family,
         vocab=take("vocab_size"),
@@ -220,13 +223,13 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         **fixed,
         **local,
     )
-    for name, values in FIXED.items():
+    for name, values in IMPLEMENTED.items():
         if name in fields and fields.pop(name) not in values:
-            raise refused(name, raw[name], f"only {values[0]!r} is implemented")
+            raise unsupported(name, raw[name], f"only {values[0]!r} is implemented")
     if fields:
         name = sorted(fields)[0]
-        raise refused(f"field {name} =", fields[name], "remove it if it does not change what the model computes")
-    return checked(config)
+        raise unsupported(f"field {name} =", fields[name], "remove it if it does not change what the model computes")
+    return validate(config)
 
 
 def layer_types(layers: int, pattern: int) -> list[str]:
@@ -234,7 +237,7 @@ def layer_types(layers: int, pattern: int) -> list[str]:
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
-    """The fields of a `config.json` that `transformers` (and `config_from_hf`) reads back as `config`."""
+    """The fields of a `config.json` for `config`, as `transformers` and `config_from_hf` read it."""
     raw: dict[str, Any] = {
         "model_type": config.family,
         "architectures": [architecture(config.family, config.reward)],
@@ -264,7 +267,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         return raw | {
             "hidden_activation": "gelu_pytorch_tanh",
             "rope_local_base_freq": config.local_rope.theta,
-            "query_pre_attn_scalar": round(config.query_scale**-2),  # published as a whole number
+            "query_pre_attn_scalar": round(config.attention_scale**-2),  # published as a whole number
             "sliding_window": config.window,
             "layer_types": ["sliding_attention" if s else "full_attention" for s in config.sliding],
         }

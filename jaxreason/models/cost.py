@@ -1,7 +1,6 @@
-"""What a number of tokens costs in arithmetic, from the configuration alone.
+"""Floating-point operations (FLOPs) from a configuration and numbers of tokens.
 
-2 floating-point operations a parameter and token, and 4 a layer, head, head's width and key (Kaplan et al.,
-arXiv 2001.08361, table 1).
+For each token, 2 a parameter plus 4 * layers * heads * head_dim a key (Kaplan et al., arXiv 2001.08361, table 1).
 """
 
 from functools import lru_cache
@@ -16,7 +15,7 @@ BACKWARD = 2
 
 @lru_cache
 def matrix_parameters(cfg: ModelConfig) -> int:
-    """Parameters that every token is multiplied with: all matrices, the unembedding included, an embedding not."""
+    """Number of parameters in matrices that multiply every token: the unembedding included, the embedding not."""
     matrices = {name: shape for name, shape in param_shapes(cfg).items() if len(shape) == 2}
     if not cfg.tie_embeddings:
         del matrices["model.embed_tokens.weight"]
@@ -24,20 +23,20 @@ def matrix_parameters(cfg: ModelConfig) -> int:
 
 
 def forward_flops(cfg: ModelConfig, tokens: int, keys: float | int) -> float | int:
-    """Of reading or writing `tokens` tokens that each look at `keys` others, on average."""
+    """A forward pass of `tokens` tokens, each of which attends to `keys` keys on average."""
     return tokens * (2 * matrix_parameters(cfg) + 4 * cfg.layers * cfg.heads * cfg.head_dim * keys)
 
 
 def training_flops(cfg: ModelConfig, tokens: int, keys: float | int) -> float | int:
-    """The same, forward and backward, each once: what is computed again to save memory is not counted."""
+    """One forward and one backward pass; rematerialisation is not counted."""
     return (1 + BACKWARD) * forward_flops(cfg, tokens, keys)
 
 
 def prefill_flops(cfg: ModelConfig, prompt: int) -> float | int:
-    """Of reading a prompt of so many tokens: only its last one meets the unembedding."""
+    """A prompt of `prompt` tokens, of which only the last is unembedded."""
     return forward_flops(cfg, prompt, (prompt + 1) / 2) - 2 * (prompt - 1) * cfg.vocab * cfg.hidden_size
 
 
 def decode_flops(cfg: ModelConfig, prompt: int, completion: int) -> float | int:
-    """Of writing a completion after a prompt of so many tokens; its last token is drawn, but never read."""
+    """A completion of `completion` tokens after `prompt` tokens. The last token is sampled, but never fed back."""
     return forward_flops(cfg, completion - 1, prompt + completion / 2)

@@ -1,8 +1,8 @@
-"""Parameters in the layout that runs fastest: matrices that multiply the same vector, joined into one.
+"""The fused parameter layout, which runs fastest: matrices that multiply the same vector are joined into one.
 
-A decode step with few rows reads every weight and computes next to nothing, so that starting a product is a cost of its
-own; and the gradient of one wide product copies less than those of several (an update takes a sixth less time on CPUs).
-The model takes both layouts, and every optimiser here treats them alike.
+A decode step with few rows is bound by reading weights, so the overhead of each product counts; and the gradient of one
+wide product copies less than those of several (an update takes a sixth less time on CPUs). The model takes both
+layouts, and every optimiser here treats them alike.
 """
 
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ JOINED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_pro
 
 
 def fuse(params: Params) -> Params:
-    """The parameters with `JOINED` matrices: copies of these, the other leaves themselves."""
+    """The parameters in the fused layout. `JOINED` matrices are copies; other leaves are shared with `params`."""
     return {name: _fuse(value) if isinstance(value, dict) else value for name, value in params.items()}
 
 
@@ -29,7 +29,7 @@ def _fuse(module: Params) -> Params:
 
 
 def unfuse(params: Params, cfg: ModelConfig) -> Params:
-    """The published matrices again, of parameters in either layout."""
+    """The parameters in the published layout, from either layout."""
     heads = np.array([cfg.heads, cfg.kv_heads, cfg.kv_heads])
     outputs = {"qkv_proj": heads * cfg.head_dim, "gate_up_proj": np.array([cfg.intermediate_size] * 2)}
     plain = {}

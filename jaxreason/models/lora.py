@@ -1,8 +1,8 @@
 """Low-rank adapters: y = x Wᵀ + α/r (x Aᵀ) Bᵀ with W frozen: LoRA (Hu et al., arXiv 2106.09685).
 
 Adapters are a parameter tree of their own, `{..., "q_proj": {"lora_A": {"weight": [r inputs]}, "lora_B": {"weight":
-[outputs r]}}}`, named as PEFT publishes them. Laid over the frozen parameters they make parameters that every function
-here takes; without them the frozen ones are the model before tuning, which costs nothing to keep as a reference.
+[outputs r]}}}`, named as PEFT publishes them. Together with the frozen parameters (`attach_scale`, `merge_trees`) they
+are parameters that every function here takes; the frozen ones alone are the reference model.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,10 @@ class Lora(NamedTuple):
 def init_lora(
     key: Key[Array, ""], params: Params, *, rank: int, alpha: float, targets: Sequence[str] = TARGETS
 ) -> Lora:
-    """Adapters for the `targets` among the linear maps of `params` (not of `fuse`): A uniform within 1/√inputs, as
-    PEFT draws it, B zero, so that they change nothing at first."""
+    """Adapters for those linear maps of `params` (unfused) that `targets` names.
+
+    A is uniform within 1/√inputs, as in PEFT; B is zero, so the adapters change nothing at first.
+    """
     flat = {}
     for name, weight in sorted(flatten_dict(params, sep=".").items()):
         module, _, leaf = name.rpartition(".")
@@ -46,26 +48,26 @@ def init_lora(
 
 
 def attach_scale(params: Params, lora: Lora) -> Params:
-    """`params`, in either layout, with the adapters' scale beside the places where they go: what is to be frozen."""
+    """`params`, in either layout, with `lora_scale` added to each adapted module: the frozen part of a LoRA model."""
     names = {name.rsplit(".", 2)[0] for name in flatten_dict(lora.adapters, sep=".")}
     scale = jnp.float32(lora.scale)
     return merge_trees(params, unflatten_dict({f"{name}.lora_scale": scale for name in names}, sep="."))
 
 
 def merge_trees(frozen: Params, trained: Params) -> Params:
-    """One tree with the leaves of both; those of `trained` where both have one."""
+    """One tree with the leaves of both; leaves of `trained` override those of `frozen`."""
     if not (isinstance(frozen, dict) and isinstance(trained, dict)):
         return trained
     return frozen | {name: merge_trees(frozen[name], x) if name in frozen else x for name, x in trained.items()}
 
 
 def merge(params: Params, lora: Lora, *, sign: float = 1.0) -> Params:
-    """Plain parameters W + α/r B A, of `params` in the published layout."""
+    """Parameters W + α/r B A, of unfused `params`."""
     flat = flatten_dict(params, sep=".")
     adapters = flatten_dict(lora.adapters, sep=".")
     for name in adapters:
-        module, found, _ = name.partition(".lora_A.")
-        if found:
+        module, is_a, _ = name.partition(".lora_A.")
+        if is_a:
             if f"{module}.weight" not in flat:
                 raise InputError(f"adapters change {module}, which the parameters lack; give those they were made for")
             a, b = adapters[f"{module}.lora_A.weight"], adapters[f"{module}.lora_B.weight"]
@@ -74,6 +76,5 @@ def merge(params: Params, lora: Lora, *, sign: float = 1.0) -> Params:
 
 
 def unmerge(params: Params, lora: Lora) -> Params:
-    """The parameters before `merge`, up to the rounding of one addition. (They are still there: nothing is changed in
-    place.)"""
+    """The parameters before `merge`, up to the rounding of one addition."""
     return merge(params, lora, sign=-1.0)

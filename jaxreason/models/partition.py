@@ -1,8 +1,8 @@
-"""Which parameter lies where on a mesh: a table of path rules for every family, and what is placed by it.
+"""Sharding of parameters over a mesh: path rules for every family.
 
-As in Megatron (arXiv 1909.08053) maps into heads and into the MLP are cut by output over `tensor`, maps out of them
-by input; as in ZeRO (arXiv 1910.02054) matrices are cut along their other axis over `fsdp`. Rules find parameters by
-path, so that gradients and an optimiser's moments lie where their parameters do.
+As in Megatron (arXiv 1909.08053), maps into heads and into the MLP are sharded by output over `tensor`, maps out of
+them by input; as in ZeRO (arXiv 1910.02054), the other axis of each matrix is sharded over `fsdp`. Rules match the end
+of a path, so gradients and optimiser moments get the shardings of their parameters.
 """
 
 import re
@@ -18,15 +18,15 @@ from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
 
 Rules = dict[str, P]
-"""Regular expression that a path ends with -> where such a parameter lies. What has no axes lies everywhere."""
+"""Regular expression that matches the end of a path -> sharding of such a parameter. Scalars are replicated."""
 
 ADAPTERS: Rules = {r"\.lora_[AB]\.weight": P()}
-"""Low-rank adapters are small."""
+"""Low-rank adapters are small, so they are replicated."""
 REWARD_HEAD: Rules = {r"score\.weight": P()}
 
 
 def partition_rules(cfg: ModelConfig) -> Rules:
-    """Of the parameters of a model of this configuration, in either layout (see `fuse`)."""
+    """Rules for the parameters of a model, in either layout (see `fuse`)."""
     rules = {
         r"embed_tokens\.weight": P("tensor", "fsdp"),
         r"\.(q|k|v|qkv|gate|up|gate_up)_proj\.weight": P("tensor", "fsdp"),
@@ -43,64 +43,63 @@ def partition_rules(cfg: ModelConfig) -> Rules:
 
 
 def shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
-    """Where each leaf of a tree of parameters lies, or of anything that holds such trees.
+    """The sharding of each leaf of a tree of parameters, or of a tree that contains such trees (optimiser states).
 
-    A leaf with axes that no rule matches is an error, and so is a rule that matches nothing.
+    Raises ValueError if a leaf with axes matches no rule, or if a rule matches no leaf.
     """
     unused = set(rules)
 
-    def found(path: tuple, leaf: Any) -> NamedSharding:
+    def leaf_sharding(path: tuple, leaf: Any) -> NamedSharding:
         if not leaf.shape:
             return NamedSharding(mesh, P())
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         matching = [rule for rule in rules if re.search(f"{rule}$", name)]
         if len(matching) != 1:
-            raise ValueError(f"parameter {name} matches {len(matching)} rules of {list(rules)}: it takes exactly one")
+            raise ValueError(f"parameter {name} matches {len(matching)} rules of {list(rules)}: it must match one")
         unused.discard(matching[0])
         joined = name.rpartition(".")[0].rpartition(".")[2] in JOINED
         if joined and mesh.shape["tensor"] > 1:
-            raise ValueError(f"parameter {name} joins matrices that `tensor` cuts apart: give them unjoined (`unfuse`)")
+            raise ValueError(f"parameter {name} is fused, `tensor` cannot shard it: give unfused parameters (`unfuse`)")
         return NamedSharding(mesh, rules[matching[0]])
 
-    places = jax.tree_util.tree_map_with_path(found, tree)
+    tree = jax.tree_util.tree_map_with_path(leaf_sharding, tree)
     if unused:
         raise ValueError(f"rule {min(unused)!r} matches no parameter: give the rules of this model")
-    return places
+    return tree
 
 
 def shard_params(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
-    """The tree on the mesh; every host has all of it."""
+    """Moves a tree that every host holds in full to the mesh."""
     return tree if mesh is None else jax.tree.map(put_global, tree, shardings(tree, mesh, rules))
 
 
 def constrain_params(tree: Any, mesh: Mesh | None, rules: Rules) -> Any:
-    """Within a jitted function: the tree lies where the rules say."""
+    """Within a jitted function: constrains the tree to the rules' shardings."""
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, shardings(tree, mesh, rules))
 
 
 def check_mesh(mesh: Mesh, cfg: ModelConfig, name: str, batch: int) -> None:
-    """Refuses a mesh that cuts what cannot be cut: heads, widths, the vocabulary, or the batch that a flag sets."""
+    """Raises InputError if the mesh does not divide the model's dimensions, or `batch`, the value of flag `name`."""
     sizes = tuple(mesh.shape[axis] for axis in MESH_AXES)
-    wrong = indivisible_dim(cfg, sizes)
-    if wrong:
+    if wrong := indivisible_dim(cfg, sizes):
         nearest = nearest_sizes(sizes, mesh.size, lambda each: not indivisible_dim(cfg, each))
         instead = f"give --mesh {_text(nearest)}" if nearest else f"no mesh of {mesh.size} devices does"
         raise InputError(f"--mesh {_text(sizes)}: {wrong}; {instead}")
-    over = num_batch_shards(mesh)
-    if batch % over:
-        flag, more = f"--{name.replace('_', '-')}", -(-batch // over) * over
+    shards = num_batch_shards(mesh)
+    if batch % shards:
+        flag, larger = f"--{name.replace('_', '-')}", -(-batch // shards) * shards
         raise InputError(
-            f"{flag} {batch} does not divide over data x fsdp = {over} of mesh {_text(sizes)}: give {more}"
+            f"{flag} {batch} does not divide over data x fsdp = {shards} of mesh {_text(sizes)}: give {larger}"
         )
 
 
 def indivisible_dim(cfg: ModelConfig, sizes: tuple[int, ...]) -> str:
-    """What the mesh does not divide, in words; empty if there is nothing."""
+    """The first model dimension that the mesh axes `sizes` do not divide, as part of a message; "" if there is none."""
     _, fsdp, tensor = sizes
-    cut = {"key heads": (cfg.kv_heads, "tensor", tensor), "MLP width": (cfg.intermediate_size, "tensor", tensor)}
-    cut |= {"vocabulary": (cfg.vocab, "tensor", tensor), "width": (cfg.hidden_size, "fsdp", fsdp)}
-    bad = (f"{axis} = {n} does not divide the {name}, {size}" for name, (size, axis, n) in cut.items() if size % n)
-    return next(bad, "")
+    dims = [("key heads", cfg.kv_heads, "tensor", tensor), ("MLP width", cfg.intermediate_size, "tensor", tensor)]
+    dims += [("vocabulary", cfg.vocab, "tensor", tensor), ("hidden size", cfg.hidden_size, "fsdp", fsdp)]
+    wrong = (f"{axis} = {n} does not divide the {name}, {size}" for name, size, axis, n in dims if size % n)
+    return next(wrong, "")
 
 
 def _text(sizes: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from jaxreason.types import Params, Prompts
 
 
 def add_reward_head(key: Key[Array, ""], params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
-    """A language model's decoder and a head whose rewards are small at first, as `...ForSequenceClassification`."""
+    """A language model's decoder with a random, small reward head, as in `transformers`' sequence classifiers."""
     head = {"score": {"weight": jax.random.normal(key, (1, cfg.hidden_size)) / cfg.hidden_size}}
     return {"model": params["model"], **head}, replace(cfg, reward=True)
 
@@ -25,8 +25,8 @@ def score_rewards(
     *,
     model: Transformer,
 ) -> Float[Array, "P G"]:
-    """One number for each completion, of at least one token; each prompt runs once."""
-    _, context = run_prompts(params, prompts, model=model)
-    hidden = run_completions(params, tokens, context, model=model)
+    """One reward for each completion, which must have at least one token. Each prompt runs once."""
+    _, prompt_kv = run_prompts(params, prompts, model=model)
+    hidden = run_completions(params, tokens, prompt_kv, model=model)
     last = jnp.take_along_axis(hidden, (mask.sum(axis=-1) - 1)[..., None, None], axis=2)[:, :, 0]
     return jnp.einsum("PGD,D->PG", last.astype(jnp.float32), params["score"]["weight"][0])

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 class Rope:
     """`theta` is the base; `factor` stretches positions: all of them (linear) or the low frequencies only (llama3).
 
-    The llama3 rule leaves wavelengths shorter than `original_context / high_freq_factor` alone, divides frequencies
-    of wavelengths longer than `original_context / low_freq_factor` by `factor`, and interpolates between.
+    llama3 scaling keeps wavelengths shorter than `original_context / high_freq_factor`, divides the frequencies of
+    wavelengths longer than `original_context / low_freq_factor` by `factor`, and interpolates between.
     Source: Llama 3.1's published reference code and model card (factor 8, low 1, high 4, original context 8192).
     """
 

@@ -1,12 +1,13 @@
-"""Log-probability and entropy of given tokens, and divergences from a teacher, without holding logits of sequences.
+"""Log-probability, entropy and rank of given tokens, and divergences from a teacher, without logits of sequences.
 
-`[*, V]` logits of a batch are most of an update's memory, so the unembedding stands inside a scan over chunks of the
-vocabulary whose body is rematerialised: the backward pass recomputes one chunk's logits at a time, and writes that
-chunk of the unembedding's gradient once. (Chunks of rows would add up a gradient of the whole table for each.)
+`[*, V]` logits of a batch are most of an update's memory. So everything here is a fold over chunks of the vocabulary
+(`fold_vocabulary`): a step computes one chunk's logits and updates a carry that has an entry for each row. Steps are
+rematerialised: the backward pass recomputes one chunk's logits at a time, and writes that chunk of the unembedding's
+gradient once. (Chunks of rows would accumulate a gradient of the whole table for each chunk.)
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,13 @@ from jaxreason.models.transformer import (
 from jaxreason.types import PackedBatch, Params, Prompts
 
 Divergence = Callable[[Array, Array], Array]
-"""(student's, teacher's log-probability) -> terms to sum over the vocabulary: `jaxreason.objectives.divergence`."""
+"""(student's, teacher's log-probabilities) -> terms to sum over the vocabulary: `jaxreason.objectives.divergence`."""
 
-CHUNK_FLOATS = 2**22
-"""Logits held at once: 16 MiB in float32, which caches of CPUs hold, more for over 4,096 rows."""
-NARROWEST = 1024
-"""Entries of the vocabulary in a chunk, at least: below, adding up the gradient of the rows outweighs the products."""
+MAX_CHUNK_LOGITS = 2**22
+"""Logits held at once: 16 MiB in float32, which fit the caches of CPUs; more for over 4,096 rows (`MIN_CHUNK`)."""
+MIN_CHUNK = 1024
+"""Vocabulary entries in a chunk, at least: in smaller ones, accumulating the rows' gradient costs more than the
+products."""
 
 
 class Scores(NamedTuple):
@@ -45,29 +47,105 @@ class Scores(NamedTuple):
     masked."""
 
 
-class RunningLogSumExp(NamedTuple):
-    """Each row's softmax denominator after some chunks of the vocabulary: it grows beside the maximum so far (Milakov &
-    Gimelshein, https://arxiv.org/abs/1805.02867)."""
+# --- the fold over the vocabulary ---
 
-    largest: Float[Array, "R"]
-    exps: Float[Array, "R"]
-    """Sum of exp(logit - largest)."""
+Carry = TypeVar("Carry")
+
+
+def fold_vocabulary(step: Callable[[Carry, Any, Array], Carry], initial: Carry, weights: Any, rows: int) -> Carry:
+    """Folds `step(carry, weights [chunk D], first entry) -> carry` over an unembedding [V D], or over two at once.
+
+    `rows` is the number of rows of logits that a step computes."""
+    step = jax.checkpoint(step)
+    vocabulary = len(jax.tree.leaves(weights)[0])
+    count, size = _chunks(vocabulary, max(MIN_CHUNK, MAX_CHUNK_LOGITS // max(rows, 1)))
+    chunks = jax.tree.map(lambda weight: weight[: count * size].reshape(count, size, -1), weights)
+    carry, _ = jax.lax.scan(
+        lambda carry, chunk: (step(carry, *chunk), None), initial, (chunks, size * jnp.arange(count))
+    )
+    if count * size < vocabulary:
+        rest = jax.tree.map(lambda weight: weight[count * size :], weights)
+        carry = step(carry, rest, jnp.int32(count * size))
+    return carry
+
+
+def _chunks(vocabulary: int, max_size: int) -> tuple[int, int]:
+    """(number, size) of chunks: equal ones if at most twice the fewest possible will do, else with a remainder."""
+    fewest = -(-vocabulary // max_size)
+    count = next((n for n in range(fewest, 2 * fewest + 1) if vocabulary % n == 0), fewest)
+    return count, vocabulary // count
+
+
+class RunningLogSumExp(NamedTuple):
+    """Each row's softmax denominator over the chunks so far, beside the maximum so far (Milakov & Gimelshein, arXiv
+    1805.02867)."""
+
+    max_logit: Float[Array, "R"]
+    sum_exp: Float[Array, "R"]
+    """Sum of exp(logit - max_logit)."""
 
     @property
-    def log(self) -> Float[Array, "R"]:
-        return self.largest + jnp.log(self.exps)
+    def value(self) -> Float[Array, "R"]:
+        return self.max_logit + jnp.log(self.sum_exp)
 
 
-class Sums(NamedTuple):
-    """What is known of each row's distribution after some chunks of the vocabulary."""
+class SoftmaxStats(NamedTuple):
+    """Sums over the chunks so far, from which a row's log-probabilities and entropy follow."""
 
-    total: RunningLogSumExp
+    logsumexp: RunningLogSumExp
     weighted: Float[Array, "R"]
-    """Sum of logit * exp(logit - largest)."""
-    all: Float[Array, "R"]
+    """Sum of logit * exp(logit - max_logit)."""
+    total: Float[Array, "R"]
     """Sum of the logits."""
     chosen: Float[Array, "R C"]
-    """Logits of the row's tokens."""
+    """Logits of the row's given tokens."""
+
+
+def _softmax_stats(
+    params: Params, hidden: Float[Array, "R D"], tokens: Int[Array, "R C"], model: Transformer, temperature: float
+) -> SoftmaxStats:
+    def step(stats: SoftmaxStats, weight: Float[Array, "chunk D"], first: Int[Array, ""]) -> SoftmaxStats:
+        logits = compute_logits(hidden, weight) / temperature
+        logsumexp, exps, shrink = _update_logsumexp(stats.logsumexp, logits)
+        index = jnp.clip(tokens - first, 0, len(weight) - 1)
+        in_chunk = tokens - first == index
+        return SoftmaxStats(
+            logsumexp,
+            stats.weighted * shrink + (exps * logits).sum(axis=-1),
+            stats.total + logits.sum(axis=-1),
+            stats.chosen + jnp.where(in_chunk, jnp.take_along_axis(logits, index, axis=-1), 0.0),
+        )
+
+    rows = len(hidden)
+    initial = SoftmaxStats(_empty_logsumexp(rows), jnp.zeros(rows), jnp.zeros(rows), jnp.zeros(tokens.shape))
+    return fold_vocabulary(step, initial, unembedding(params, model=model), rows)
+
+
+def _empty_logsumexp(rows: int) -> RunningLogSumExp:
+    return RunningLogSumExp(jnp.full(rows, -jnp.inf), jnp.zeros(rows))
+
+
+def _update_logsumexp(
+    before: RunningLogSumExp, logits: Float[Array, "R chunk"]
+) -> tuple[RunningLogSumExp, Float[Array, "R chunk"], Float[Array, "R"]]:
+    """(after these logits, exp(logits - new maximum), the factor by which earlier sums of exponentials shrink)."""
+    max_logit = jnp.maximum(before.max_logit, jax.lax.stop_gradient(logits.max(axis=-1)))
+    exps, shrink = jnp.exp(logits - max_logit[:, None]), jnp.exp(before.max_logit - max_logit)
+    return RunningLogSumExp(max_logit, before.sum_exp * shrink + exps.sum(axis=-1)), exps, shrink
+
+
+def _flatten_rows(
+    hidden: Float[Array, "*batch D"], mask: Bool[Array, "*batch"], model: Transformer
+) -> Float[Array, "R D"]:
+    """Hidden states as rows, 0 where masked: masking only the result would multiply a NaN in padding by a zero
+    cotangent, which is NaN.
+
+    On a mesh each device takes its share of the rows, and all of the vocabulary chunk by chunk."""
+    rows = jnp.where(mask[..., None], hidden, 0).reshape(mask.size, -1)
+    return rows if model.mesh is None or mask.size % model.mesh.size else constrain(rows, model.mesh, MESH_AXES)
+
+
+# --- what is computed with it ---
 
 
 def score_hidden(
@@ -80,15 +158,35 @@ def score_hidden(
     temperature: float = 1.0,
 ) -> Scores:
     """Scores `tokens` under softmax(unembed(hidden) / temperature), in float32."""
-    sums = _sums(params, _rows(hidden, mask, model), tokens.reshape(mask.size, 1), model, temperature)
-    log_total = sums.total.log
+    rows = _flatten_rows(hidden, mask, model)
+    stats = _softmax_stats(params, rows, tokens.reshape(mask.size, 1), model, temperature)
+    log_total = stats.logsumexp.value
     vocabulary = len(unembedding(params, model=model))
     scores = Scores(
-        sums.chosen[:, 0] - log_total,
-        log_total - sums.weighted / sums.total.exps,
-        log_total - sums.all / vocabulary - jnp.log(vocabulary),
+        logps=stats.chosen[:, 0] - log_total,
+        entropy=log_total - stats.weighted / stats.logsumexp.sum_exp,
+        certainty=log_total - stats.total / vocabulary - jnp.log(vocabulary),
     )
     return Scores(*(jnp.where(mask, x.reshape(mask.shape), 0.0) for x in scores))
+
+
+def rank_hidden(
+    params: Params,
+    hidden: Float[Array, "*batch D"],
+    tokens: Int[Array, "*batch"],
+    mask: Bool[Array, "*batch"],
+    *,
+    model: Transformer,
+) -> Int[Array, "*batch"]:
+    """Number of vocabulary entries that are more probable than each of `tokens`; 0 where masked."""
+    rows = _flatten_rows(hidden, mask, model)
+    chosen = _softmax_stats(params, rows, tokens.reshape(mask.size, 1), model, 1.0).chosen
+
+    def step(above: Int[Array, "R"], weight: Float[Array, "chunk D"], _: Array) -> Int[Array, "R"]:
+        return above + (compute_logits(rows, weight) > chosen).sum(axis=-1)
+
+    above = fold_vocabulary(step, jnp.zeros(len(rows), jnp.int32), unembedding(params, model=model), mask.size)
+    return jnp.where(mask, above.reshape(mask.shape), 0)
 
 
 class TopK(NamedTuple):
@@ -108,16 +206,25 @@ def topk_divergence(
     divergence: Divergence,
     temperature: float = 1.0,
 ) -> Float[Array, "*batch"]:
-    """The divergence over the teacher's stored tokens and one entry more: all the probability that is left.
+    """Divergence over the teacher's stored tokens and one more entry, the remaining probability; 0 where masked.
 
-    A lower bound of the divergence over the whole vocabulary. 0 where masked; the stored numbers are taken to be of
-    the same temperature.
+    A lower bound of the divergence over the whole vocabulary. The stored log-probabilities must have the same
+    temperature.
     """
     count = teacher.ids.shape[-1]
-    sums = _sums(params, _rows(hidden, mask, model), teacher.ids.reshape(mask.size, count), model, temperature)
-    student = _with_rest(sums.chosen - sums.total.log[:, None])
-    known = _with_rest(jnp.where(mask[..., None], teacher.logps, -jnp.log(count + 1.0)).reshape(mask.size, count))
-    return jnp.where(mask, divergence(student, known).sum(axis=-1).reshape(mask.shape), 0.0)
+    rows = _flatten_rows(hidden, mask, model)
+    stats = _softmax_stats(params, rows, teacher.ids.reshape(mask.size, count), model, temperature)
+    student_logps = _append_tail_mass(stats.chosen - stats.logsumexp.value[:, None])
+    uniform = -jnp.log(count + 1.0)  # in padding, where stored numbers may be anything
+    teacher_logps = jnp.where(mask[..., None], teacher.logps, uniform).reshape(mask.size, count)
+    terms = divergence(student_logps, _append_tail_mass(teacher_logps)).sum(axis=-1)
+    return jnp.where(mask, terms.reshape(mask.shape), 0.0)
+
+
+def _append_tail_mass(logps: Float[Array, "R C"]) -> Float[Array, "R C+1"]:
+    """Appends the log of the remaining probability, which is at least a rounding error."""
+    rest = jnp.maximum(1.0 - jnp.exp(logps).sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).eps)
+    return jnp.concatenate([logps, jnp.log(rest)], axis=-1)
 
 
 def full_divergence(
@@ -132,138 +239,54 @@ def full_divergence(
     divergence: Divergence,
     temperature: float = 1.0,
 ) -> Float[Array, "*batch"]:
-    """The divergence of softmax(logits / temperature) from the teacher's, over the whole vocabulary; 0 where masked.
+    """Divergence of softmax(logits / temperature) from the teacher's, over the whole vocabulary; 0 where masked.
 
-    Two passes over chunks of the vocabulary: the denominators, then the sum. Entries of one vocabulary beyond the
-    other's end are padding and left out. The teacher gets no gradient.
+    Two folds: the denominators, then the sum of the terms. Where one vocabulary is longer, its last entries are padding
+    and ignored. The teacher gets no gradient.
     """
-    hidden = _rows(hidden, mask, model)
-    teacher_hidden = _rows(jax.lax.stop_gradient(teacher_hidden), mask, teacher_model)
-    weights = unembedding(params, model=model), jax.lax.stop_gradient(unembedding(teacher, model=teacher_model))
-    vocabulary = min(map(len, weights))
-    weights = tuple(weight[:vocabulary] for weight in weights)
+    hidden = _flatten_rows(hidden, mask, model)
+    teacher_hidden = _flatten_rows(jax.lax.stop_gradient(teacher_hidden), mask, teacher_model)
+    weight, teacher_weight = unembedding(params, model=model), unembedding(teacher, model=teacher_model)
+    vocabulary = min(len(weight), len(teacher_weight))
+    weights = weight[:vocabulary], jax.lax.stop_gradient(teacher_weight)[:vocabulary]
 
-    def logits(weights: tuple[Array, Array]) -> list[Float[Array, "R V"]]:
-        return [compute_logits(x, w) / temperature for x, w in zip((hidden, teacher_hidden), weights, strict=True)]
+    def logits(chunks: tuple[Array, Array]) -> list[Float[Array, "R chunk"]]:
+        return [compute_logits(x, w) / temperature for x, w in zip((hidden, teacher_hidden), chunks, strict=True)]
 
-    def totals(
-        sofar: tuple[RunningLogSumExp, RunningLogSumExp], weights: tuple[Array, Array], _: Array
-    ) -> tuple[RunningLogSumExp, RunningLogSumExp]:
-        return tuple(_grown(total, x)[0] for total, x in zip(sofar, logits(weights), strict=True))
+    def update(carry: list[RunningLogSumExp], chunks: tuple[Array, Array], _: Array) -> list[RunningLogSumExp]:
+        return [_update_logsumexp(sums, x)[0] for sums, x in zip(carry, logits(chunks), strict=True)]
 
-    empty = _nothing(len(hidden))
-    student, known = (total.log[:, None] for total in _over_vocabulary(totals, (empty, empty), weights, 2 * mask.size))
+    def add(carry: Float[Array, "R"], chunks: tuple[Array, Array], _: Array) -> Float[Array, "R"]:
+        student_logits, teacher_logits = logits(chunks)
+        return carry + divergence(student_logits - log_total, teacher_logits - teacher_log_total).sum(axis=-1)
 
-    def add(sum: Array, weights: tuple[Array, Array], _: Array) -> Float[Array, "R"]:
-        ours, theirs = logits(weights)
-        return sum + divergence(ours - student, theirs - known).sum(axis=-1)
-
-    terms = _over_vocabulary(add, jnp.zeros(len(hidden)), weights, 2 * mask.size)
+    sums = fold_vocabulary(update, [_empty_logsumexp(len(hidden))] * 2, weights, 2 * mask.size)
+    log_total, teacher_log_total = (each.value[:, None] for each in sums)
+    terms = fold_vocabulary(add, jnp.zeros(len(hidden)), weights, 2 * mask.size)
     return jnp.where(mask, terms.reshape(mask.shape), 0.0)
 
 
-def _rows(hidden: Float[Array, "*batch D"], mask: Bool[Array, "*batch"], model: Transformer) -> Float[Array, "R D"]:
-    """A NaN in padding must not reach a gradient: masking the result alone would multiply it by a zero cotangent.
-
-    On a mesh every device takes its share of rows and the whole vocabulary, chunk by chunk."""
-    rows = jnp.where(mask[..., None], hidden, 0).reshape(mask.size, -1)
-    return rows if model.mesh is None or mask.size % model.mesh.size else constrain(rows, model.mesh, MESH_AXES)
-
-
-def _with_rest(logps: Float[Array, "R C"]) -> Float[Array, "R C+1"]:
-    """With the probability of everything else as a last entry, at least that of rounding."""
-    rest = jnp.maximum(1.0 - jnp.exp(logps).sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).eps)
-    return jnp.concatenate([logps, jnp.log(rest)], axis=-1)
-
-
-def _sums(
-    params: Params, hidden: Float[Array, "R D"], tokens: Int[Array, "R C"], model: Transformer, temperature: float
-) -> Sums:
-    def add(sums: Sums, weight: Float[Array, "C D"], first: Int[Array, ""]) -> Sums:
-        logits = compute_logits(hidden, weight) / temperature
-        total, exps, shrink = _grown(sums.total, logits)
-        place = jnp.clip(tokens - first, 0, len(weight) - 1)
-        here = jnp.take_along_axis(logits, place, axis=-1)
-        return Sums(
-            total,
-            sums.weighted * shrink + (exps * logits).sum(axis=-1),
-            sums.all + logits.sum(axis=-1),
-            sums.chosen + jnp.where(tokens - first == place, here, 0.0),
-        )
-
-    rows = len(hidden)
-    nothing = Sums(_nothing(rows), jnp.zeros(rows), jnp.zeros(rows), jnp.zeros(tokens.shape))
-    return _over_vocabulary(add, nothing, unembedding(params, model=model), rows)
-
-
-def _nothing(rows: int) -> RunningLogSumExp:
-    return RunningLogSumExp(jnp.full(rows, -jnp.inf), jnp.zeros(rows))
-
-
-def _grown(
-    total: RunningLogSumExp, logits: Float[Array, "R V"]
-) -> tuple[RunningLogSumExp, Float[Array, "R V"], Float[Array, "R"]]:
-    """The denominator with these logits; their exponentials, and by what the sums so far shrink."""
-    largest = jnp.maximum(total.largest, jax.lax.stop_gradient(logits.max(axis=-1)))
-    exps, shrink = jnp.exp(logits - largest[:, None]), jnp.exp(total.largest - largest)
-    return RunningLogSumExp(largest, total.exps * shrink + exps.sum(axis=-1)), exps, shrink
-
-
-def _over_vocabulary(add: Callable[[Any, Any, Array], Any], initial: Any, weights: Any, rows: int) -> Any:
-    """`add(sums, chunk of weights, its first entry)` for every chunk of the vocabulary, rematerialised."""
-    add = jax.checkpoint(add)
-    vocabulary = len(jax.tree.leaves(weights)[0])
-    count, size = _chunks(vocabulary, max(NARROWEST, CHUNK_FLOATS // max(rows, 1)))
-    pieces = jax.tree.map(lambda weight: weight[: count * size].reshape(count, size, -1), weights)
-    sums, _ = jax.lax.scan(lambda sums, piece: (add(sums, *piece), None), initial, (pieces, size * jnp.arange(count)))
-    if count * size < vocabulary:
-        rest = jax.tree.map(lambda weight: weight[count * size :], weights)
-        sums = add(sums, rest, jnp.int32(count * size))
-    return sums
-
-
-def _chunks(vocab: int, widest: int) -> tuple[int, int]:
-    """How many chunks of what size: equal ones if up to twice as many will do that, else with a remainder."""
-    least = -(-vocab // widest)
-    count = next((n for n in range(least, 2 * least + 1) if vocab % n == 0), least)
-    return count, vocab // count
-
-
-def rank_hidden(
-    params: Params,
-    hidden: Float[Array, "*batch D"],
-    tokens: Int[Array, "*batch"],
-    mask: Bool[Array, "*batch"],
-    *,
-    model: Transformer,
-) -> Int[Array, "*batch"]:
-    """How many tokens of the vocabulary are more probable than each of `tokens`; 0 where masked."""
-    rows, flat = _rows(hidden, mask, model), tokens.reshape(mask.size, 1)
-    chosen = _sums(params, rows, flat, model, 1.0).chosen
-
-    def add(above: Array, weight: Float[Array, "C D"], _: Array) -> Int[Array, "R"]:
-        return above + (compute_logits(rows, weight) > chosen).sum(axis=-1)
-
-    above = _over_vocabulary(add, jnp.zeros(len(rows), jnp.int32), unembedding(params, model=model), mask.size)
-    return jnp.where(mask, above.reshape(mask.shape), 0)
+# --- the same of whole completions and of packed rows ---
 
 
 class EncodedPrompts(NamedTuple):
-    """What completions need of their prompts, all of it with a gradient."""
+    """What scoring completions needs of their prompts; gradients flow back through all of it."""
 
     last: Float[Array, "P D"]
-    """Hidden state of each prompt's last token, which predicts the first one of every completion."""
+    """Hidden state of each prompt's last token, which predicts the first token of every completion."""
     kv: tuple[KV, ...]
+    """[P K] heads of S keys, one `KV` a layer."""
 
 
 def encode_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> EncodedPrompts:
-    hidden, context = run_prompts(params, prompts, model=model)
-    return EncodedPrompts(hidden[jnp.arange(len(hidden)), context.lengths - 1], context.kv)
+    """Runs each prompt once."""
+    hidden, prompt_kv = run_prompts(params, prompts, model=model)
+    return EncodedPrompts(hidden[jnp.arange(len(hidden)), prompt_kv.lengths - 1], prompt_kv.kv)
 
 
 def score_given_prompts(
     params: Params,
-    read: EncodedPrompts,
+    encoded: EncodedPrompts,
     prompts: Prompts,
     tokens: Int[Array, "P G T"],
     mask: Bool[Array, "P G T"],
@@ -271,27 +294,26 @@ def score_given_prompts(
     model: Transformer,
     temperature: float = 1.0,
 ) -> Scores:
-    """Teacher-forced scores of completions of prompts that are `read`."""
-    hidden = _predicting(params, read, prompts, tokens, model)
+    """Teacher-forced scores of completions, given their encoded prompts."""
+    hidden = _predictive_hidden(params, encoded, prompts, tokens, model)
     return score_hidden(params, hidden, tokens, mask, model=model, temperature=temperature)
 
 
-def _predicting(
-    params: Params, read: EncodedPrompts, prompts: Prompts, tokens: Int[Array, "P G T"], model: Transformer
+def _predictive_hidden(
+    params: Params, encoded: EncodedPrompts, prompts: Prompts, tokens: Int[Array, "P G T"], model: Transformer
 ) -> Float[Array, "P G T D"]:
-    """The hidden states that predict the tokens."""
-    last = jnp.broadcast_to(read.last[:, None, None], (*tokens.shape[:2], 1, read.last.shape[-1]))
-    hidden = run_completions(params, tokens[..., :-1], PromptKV(read.kv, prompts.mask), model=model)
+    """The hidden states that predict `tokens`: the prompt's last one, then the completion's but its last."""
+    last = jnp.broadcast_to(encoded.last[:, None, None], (*tokens.shape[:2], 1, encoded.last.shape[-1]))
+    hidden = run_completions(params, tokens[..., :-1], PromptKV(encoded.kv, prompts.mask), model=model)
     return jnp.concatenate([last, hidden], axis=2)
 
 
 def token_ranks(
     params: Params, prompts: Prompts, tokens: Int[Array, "P G T"], mask: Bool[Array, "P G T"], *, model: Transformer
 ) -> Int[Array, "P G T"]:
-    """Place of every token of the completions in the model's order of probability, 0 the most probable; 0 where
-    masked."""
-    read = encode_prompts(params, prompts, model=model)
-    return rank_hidden(params, _predicting(params, read, prompts, tokens, model), tokens, mask, model=model)
+    """Rank of every completion token in the model's distribution, 0 the most probable; 0 where masked."""
+    encoded = encode_prompts(params, prompts, model=model)
+    return rank_hidden(params, _predictive_hidden(params, encoded, prompts, tokens, model), tokens, mask, model=model)
 
 
 def score_completions(
@@ -303,15 +325,15 @@ def score_completions(
     model: Transformer,
     temperature: float = 1.0,
 ) -> Scores:
-    """Teacher-forced scores of completions; each prompt runs once, gradients of its whole group flow back into it."""
-    read = encode_prompts(params, prompts, model=model)
-    return score_given_prompts(params, read, prompts, tokens, mask, model=model, temperature=temperature)
+    """Teacher-forced scores of completions. Each prompt runs once; gradients of its whole group flow back into it."""
+    encoded = encode_prompts(params, prompts, model=model)
+    return score_given_prompts(params, encoded, prompts, tokens, mask, model=model, temperature=temperature)
 
 
 def encode_packed(
     params: Params, packed: PackedBatch, *, model: Transformer
 ) -> tuple[Float[Array, "P M D"], Int[Array, "P M"]]:
-    """The hidden states that predict the learned tokens, and these tokens: nothing else meets the unembedding."""
+    """(hidden states that predict the target tokens, target tokens): only these M positions are unembedded."""
     hidden = run_packed(params, packed.tokens, packed.segments, model=model)
     before = jnp.maximum(packed.target_positions - 1, 0)
     tokens = jnp.take_along_axis(packed.tokens, packed.target_positions, axis=1)
@@ -319,7 +341,7 @@ def encode_packed(
 
 
 def score_packed(params: Params, packed: PackedBatch, *, model: Transformer) -> Scores:
-    """Scores [P M] of the learned tokens, each given its own text up to it."""
+    """Scores [P M] of the target tokens, each given its own document up to it."""
     hidden, tokens = encode_packed(params, packed, model=model)
     return score_hidden(params, hidden, tokens, packed.loss_mask, model=model)
 
@@ -334,20 +356,28 @@ def packed_divergence(
     divergence: Divergence,
     temperature: float = 1.0,
 ) -> Float[Array, "P M"]:
-    """At every learned token, how far the student's prediction of it is from the teacher's."""
+    """`full_divergence` between student and teacher at every target token."""
     hidden, _ = encode_packed(params, packed, model=model)
-    known, _ = encode_packed(teacher, packed, model=teacher_model)
-    how = {"model": model, "teacher_model": teacher_model, "divergence": divergence, "temperature": temperature}
-    return full_divergence(params, hidden, teacher, known, packed.loss_mask, **how)
+    teacher_hidden, _ = encode_packed(teacher, packed, model=teacher_model)
+    return full_divergence(
+        params,
+        hidden,
+        teacher,
+        teacher_hidden,
+        packed.loss_mask,
+        model=model,
+        teacher_model=teacher_model,
+        divergence=divergence,
+        temperature=temperature,
+    )
 
 
 def packed_topk(
     params: Params, packed: PackedBatch, *, count: int, model: Transformer, temperature: float = 1.0
 ) -> TopK:
-    """The `count` most probable tokens [P M C] in the place of every learned one, at a temperature; to be stored
-    (`topk_divergence`).
+    """The `count` most probable tokens [P M C] at every target position, to be stored for `topk_divergence`.
 
-    Holds the logits of all rows at once: give it a few at a time.
+    Holds the logits of all rows at once: give it a few rows at a time.
     """
     hidden, _ = encode_packed(params, packed, model=model)
     logps, ids = jax.lax.top_k(jax.nn.log_softmax(unembed(params, hidden, model=model) / temperature), count)

@@ -1,12 +1,15 @@
 """One decoder for all families, as pure functions over a parameter dictionary that mirrors the published names.
 
-A prompt exists once. `run_prompts` computes its keys and values, `[P K S H]` per layer; the `G` completions of the
-prompt attend to them and to themselves, in the sampler (`run_step`) and in the gradient (`run_completions`).
-Prompts are padded on the right and completion slot `t` sits at position `prompt_length + t` in every row, so
-causality between slots is causality between positions.
+A prompt is computed once. `run_prompts` returns its keys and values (`PromptKV`), and its G completions attend to these
+and to their own, in the sampler (`run_step`) and in the gradient (`run_completions`). Prompts are padded on the right;
+a completion's token in slot `t` has position `prompt_length + t`, so slots are causal exactly where positions are.
+
+Top to bottom: building blocks, `Transformer`, parameters, then the four ways to run it, each of which makes the
+`LayerInputs` (positions, masks, caches) that all layers share.
 """
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -27,16 +30,31 @@ INIT = nn.initializers.normal(0.02)
 
 
 class PromptKV(NamedTuple):
-    """What completions need of their prompt: one key/value pair a layer, shared by the whole group."""
+    """Keys and values of prompts, shared by all completions of each."""
 
     kv: tuple[KV, ...]
-    """Of S keys each."""
+    """[P K] heads of S keys, one `KV` a layer."""
     mask: Bool[Array, "P S"]
     """True on real prompt tokens."""
 
     @property
     def lengths(self) -> Int[Array, "P"]:
         return self.mask.sum(axis=-1)
+
+
+class LayerInputs(NamedTuple):
+    """What every layer reads besides the hidden states."""
+
+    positions: Int[Array, "P T"]
+    masks: AttentionMasks
+    sliding_masks: AttentionMasks | None
+    """Masks of sliding-window layers; None where there are none."""
+    prompt_kv: tuple[KV, ...] | None
+    """Keys and values of the prompts, one `KV` a layer; None while prompts themselves are run."""
+    caches: tuple[KV, ...] | None = None
+    """The completions' earlier keys and values, one `KV` a layer; None where a pass computes all of them."""
+    slot: Int[Array, ""] | None = None
+    """Where in the caches this pass writes."""
 
 
 class Weight(nn.Module):
@@ -49,7 +67,7 @@ class Weight(nn.Module):
 
 
 class Linear(nn.Module):
-    """y = x Wᵀ (+ b), the weight stored [outputs, inputs] as published; plus its adapter, where there is one."""
+    """y = x Wᵀ (+ b), the weight stored [outputs, inputs] as published; adds the LoRA adapter if there is one."""
 
     outputs: int
     bias: bool = False
@@ -64,7 +82,7 @@ class Linear(nn.Module):
 
 
 class Adapter(nn.Module):
-    """What the adapter of one of several joined maps adds to its outputs."""
+    """The LoRA adapter of one of several joined maps."""
 
     outputs: int
 
@@ -83,13 +101,15 @@ def _low_rank(module: nn.Module, outputs: int, x: Float[Array, "*batch inputs"])
 def linears(
     module: nn.Module, joined: str, outputs: tuple[int, ...], x: Float[Array, "*batch inputs"], bias: bool = False
 ) -> list[Array]:
-    """The linear maps of `x` that `JOINED` names: in one product where the parameters are laid out so."""
-    if module.has_variable("params", joined):
-        ys = jnp.split(Linear(sum(outputs), bias, name=joined)(x), np.cumsum(outputs)[:-1], axis=-1)
-        adapted = [module.has_variable("params", name) for name in JOINED[joined]]
-        parts = zip(ys, JOINED[joined], outputs, adapted, strict=True)
-        return [y + Adapter(size, name=name)(x) if also else y for y, name, size, also in parts]
-    return [Linear(size, bias, name=name)(x) for name, size in zip(JOINED[joined], outputs, strict=True)]
+    """The linear maps of `x` that `JOINED[joined]` names; one product if the parameters are joined (see `fuse`)."""
+    names = JOINED[joined]
+    if not module.has_variable("params", joined):
+        return [Linear(size, bias, name=name)(x) for name, size in zip(names, outputs, strict=True)]
+    ys = jnp.split(Linear(sum(outputs), bias, name=joined)(x), np.cumsum(outputs)[:-1], axis=-1)
+    return [
+        y + Adapter(size, name=name)(x) if module.has_variable("params", name) else y
+        for y, name, size in zip(ys, names, outputs, strict=True)
+    ]
 
 
 class RMSNorm(nn.Module):
@@ -111,8 +131,9 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, cos_sin: CosSin, sight: AttentionMasks, context: KV | None, cache: KV | None, slot: Array | None
+        self, x: Array, cos_sin: CosSin, masks: AttentionMasks, prompt: KV | None, cache: KV | None, slot: Array | None
     ) -> tuple[Array, KV]:
+        """Returns the outputs, and the completions' keys and values: the cache with this pass's written into it."""
         cfg = self.cfg
         heads = cfg.heads, cfg.kv_heads, cfg.kv_heads
         qkv = linears(self, "qkv_proj", tuple(n * cfg.head_dim for n in heads), x, bias=cfg.qkv_bias)
@@ -122,13 +143,11 @@ class Attention(nn.Module):
             k = RMSNorm(cfg.norm_eps, cfg.norm_offset, name="k_norm")(k)
         q, k = rotate(q, cos_sin), rotate(k, cos_sin)
         own = KV(jnp.einsum("PGTKH->PGKHT", k), jnp.einsum("PGTKH->PGKTH", v))
-        if cache is not None:
-            write = jax.lax.dynamic_update_slice_in_dim
-            own = jax.tree.map(
-                lambda old, new, time: write(old, new, slot, axis=time), cache, drop_unit_axes(own), TIME
-            )
-        scale = cfg.query_scale if cfg.query_scale is not None else cfg.head_dim**-0.5
-        y = attend(q, restore_unit_axes(own, *q.shape[:2], cfg.kv_heads), context, sight, scale)
+        if cache is not None and slot is not None:
+            write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=slot)
+            own = jax.tree.map(lambda old, new, time: write(old, new, axis=time), cache, drop_unit_axes(own), TIME)
+        P, G = x.shape[:2]
+        y = attend(q, restore_unit_axes(own, P, G, cfg.kv_heads), prompt, masks, cfg.attention_scale)
         return Linear(cfg.hidden_size, name="o_proj")(y.reshape(*x.shape[:-1], cfg.heads * cfg.head_dim)), own
 
 
@@ -166,28 +185,29 @@ class Layers(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x, positions, sight, sight_sliding, context, caches, slot):
+    def __call__(self, x: Float[Array, "P G T D"], inputs: LayerInputs) -> tuple[Array, tuple[KV, ...]]:
         cfg, own = self.cfg, []
-        rope = rotation(cfg.rope, positions, cfg.head_dim)
-        local = rotation(cfg.local_rope, positions, cfg.head_dim) if any(cfg.sliding) else rope
+        rope = rotation(cfg.rope, inputs.positions, cfg.head_dim)
+        local_rope = rotation(cfg.local_rope, inputs.positions, cfg.head_dim) if any(cfg.sliding) else rope
         block = nn.remat(Block) if self.remat else Block
         for i in range(cfg.layers):
-            slides = bool(cfg.sliding) and cfg.sliding[i]
+            sliding = bool(cfg.sliding) and cfg.sliding[i]
             x, kv = block(cfg, name=str(i))(
                 x,
-                local if slides else rope,
-                sight_sliding if slides else sight,
-                None if context is None else context[i],
-                None if caches is None else caches[i],
-                slot,
+                local_rope if sliding else rope,
+                inputs.sliding_masks if sliding else inputs.masks,
+                None if inputs.prompt_kv is None else inputs.prompt_kv[i],
+                None if inputs.caches is None else inputs.caches[i],
+                inputs.slot,
             )
             own.append(kv)
         return x, tuple(own)
 
 
 def embed(table: Float[Array, "V D"], tokens: Int[Array, "P G T"], mesh: Mesh | None) -> Float[Array, "P G T D"]:
-    """Rows of the embedding. Each device along `fsdp` looks up its columns for all of them, which then change places:
-    neither the table nor its gradient is whole anywhere. (A sampler's table is, and its tokens come one at a time.)"""
+    """Rows of the embedding table. Along `fsdp` each device looks up its own columns for all tokens, and an all-to-all
+    exchanges columns for rows: no device holds the whole table or its gradient. (In the sampler, which gives one token
+    at a time, the table is not sharded over `fsdp`.)"""
     if mesh is None or tokens.shape[-1] == 1:
         return constrain(table, mesh, "tensor")[tokens]
     columns = constrain(table, mesh, "tensor", "fsdp")[constrain(tokens, mesh, "data")]
@@ -201,18 +221,18 @@ class Model(nn.Module):
     mesh: Mesh | None
 
     @nn.compact
-    def __call__(self, tokens, *layer_inputs):
+    def __call__(self, tokens: Int[Array, "P G T"], inputs: LayerInputs) -> tuple[Array, tuple[KV, ...]]:
         table = Weight((self.cfg.vocab, self.cfg.hidden_size), name="embed_tokens").weight
         x = embed(table, tokens, self.mesh).astype(self.dtype)
         x = constrain(x * jnp.asarray(self.cfg.embed_scale, self.dtype), self.mesh, BATCH_AXES)
-        x, own = Layers(self.cfg, self.remat, name="layers")(x, *layer_inputs)
+        x, own = Layers(self.cfg, self.remat, name="layers")(x, inputs)
         return RMSNorm(self.cfg.norm_eps, self.cfg.norm_offset, name="norm")(x), own
 
 
 class Transformer(nn.Module):
-    """Tokens [P G T] to hidden states [P G T D] and this pass's keys and values; used only through `apply`.
+    """Tokens [P G T] to hidden states [P G T D] and the completions' keys and values; used only through `apply`.
 
-    With a `mesh` it says once where hidden states lie, and the compiler carries that on: `distributed.mesh`."""
+    With a `mesh`, the embedding's output is constrained to `BATCH_AXES`; the compiler propagates this sharding."""
 
     cfg: ModelConfig
     dtype: Any = jnp.float32
@@ -220,19 +240,18 @@ class Transformer(nn.Module):
     mesh: Mesh | None = None
 
     @nn.compact
-    def __call__(self, tokens, *layer_inputs):
+    def __call__(self, tokens: Int[Array, "P G T"], inputs: LayerInputs) -> tuple[Array, tuple[KV, ...]]:
         if self.cfg.reward:
             Weight((1, self.cfg.hidden_size), name="score").weight  # noqa: B018 -- declares the parameter
         elif not self.cfg.tie_embeddings:
             Weight((self.cfg.vocab, self.cfg.hidden_size), name="lm_head").weight  # noqa: B018 -- declares the parameter
-        return Model(self.cfg, self.dtype, self.remat, self.mesh, name="model")(tokens, *layer_inputs)
+        return Model(self.cfg, self.dtype, self.remat, self.mesh, name="model")(tokens, inputs)
 
 
 def init(key: Key[Array, ""], cfg: ModelConfig) -> Params:
     """Random float32 parameters: normal(0.02) matrices, unit norms, zero biases."""
-    prompts = Prompts(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))
-    model = Transformer(cfg)
-    return model.init(key, *_inputs(model, prompts.tokens[:, None], jnp.arange(1)))["params"]
+    tokens = jnp.zeros((1, 1, 1), jnp.int32)
+    return Transformer(cfg).init(key, tokens, _layer_inputs(cfg, tokens, jnp.arange(1)))["params"]
 
 
 def param_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -245,7 +264,7 @@ def unembedding(params: Params, *, model: Transformer) -> Float[Array, "V D"]:
     return (params["model"]["embed_tokens"] if model.cfg.tie_embeddings else params["lm_head"])["weight"]
 
 
-def compute_logits(hidden: Float[Array, "*batch D"], weight: Float[Array, "C D"]) -> Float[Array, "*batch C"]:
+def compute_logits(hidden: Float[Array, "*batch D"], weight: Float[Array, "V D"]) -> Float[Array, "*batch V"]:
     """Accumulated and returned in float32: rounded to bfloat16, neighbours of the maximum would tie."""
     return jnp.einsum("...d,vd->...v", hidden, weight.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
@@ -255,40 +274,36 @@ def unembed(params: Params, hidden: Float[Array, "*batch D"], *, model: Transfor
 
 
 def run_prompts(params: Params, prompts: Prompts, *, model: Transformer) -> tuple[Float[Array, "P S D"], PromptKV]:
-    """Hidden states of every prompt position, and the context its completions attend to."""
-    slots = jnp.arange(prompts.tokens.shape[1])
-    inputs = _inputs(model, prompts.tokens[:, None], slots)
-    hidden, own = model.apply({"params": params}, *inputs)
+    """Hidden states of every prompt position, and the keys and values that the completions attend to."""
+    tokens = prompts.tokens[:, None]
+    hidden, own = _apply(model, params, tokens, _layer_inputs(model.cfg, tokens, jnp.arange(tokens.shape[-1])))
     kv = tuple(KV(k=layer.k[:, 0], v=layer.v[:, 0]) for layer in own)
     return hidden[:, 0], PromptKV(kv, prompts.mask)
 
 
 def run_completions(
-    params: Params, tokens: Int[Array, "P G T"], context: PromptKV, *, model: Transformer
+    params: Params, tokens: Int[Array, "P G T"], prompt_kv: PromptKV, *, model: Transformer
 ) -> Float[Array, "P G T D"]:
     """Hidden states of whole completions; position t predicts token t + 1."""
-    slots = jnp.arange(tokens.shape[-1])
-    return model.apply({"params": params}, *_inputs(model, tokens, slots, context))[0]
+    inputs = _layer_inputs(model.cfg, tokens, jnp.arange(tokens.shape[-1]), prompt_kv)
+    return _apply(model, params, tokens, inputs)[0]
 
 
 def run_packed(
     params: Params, tokens: Int[Array, "P T"], segments: Int[Array, "P T"], *, model: Transformer
 ) -> Float[Array, "P T D"]:
-    """Hidden states of rows that hold several texts each, told apart by `segments`.
+    """Hidden states of packed rows: several documents each, numbered by `segments`.
 
-    A token sees its own text up to itself, and positions restart with every text: each gets what it would get alone.
+    A token attends to its own document only, and positions restart with each: documents do not see each other.
     """
     slots = jnp.arange(tokens.shape[-1])
-    begins = segments != jnp.pad(segments[:, :-1], [(0, 0), (1, 0)], constant_values=-1)
-    positions = slots - jax.lax.cummax(jnp.where(begins, slots, 0), axis=1)
-    same = (segments[:, :, None] == segments[:, None, :]) & (slots <= slots[:, None])
-
-    def sight(window: int) -> AttentionMasks:
-        return AttentionMasks(same & (slots[:, None] - slots < window), None)
-
-    sliding = sight(model.cfg.window) if any(model.cfg.sliding) else None
-    inputs = tokens[:, None], positions, AttentionMasks(same, None), sliding, None, None, None
-    return model.apply({"params": params}, *inputs)[0][:, 0]
+    starts = segments != jnp.pad(segments[:, :-1], [(0, 0), (1, 0)], constant_values=-1)
+    positions = slots - jax.lax.cummax(jnp.where(starts, slots, 0), axis=1)
+    causal = (segments[:, :, None] == segments[:, None, :]) & (slots <= slots[:, None])
+    sliding = causal & (slots[:, None] - slots < model.cfg.window)
+    sliding_masks = AttentionMasks(sliding, None) if any(model.cfg.sliding) else None
+    inputs = LayerInputs(positions, AttentionMasks(causal, None), sliding_masks, None)
+    return _apply(model, params, tokens[:, None], inputs)[0][:, 0]
 
 
 def run_step(
@@ -296,61 +311,72 @@ def run_step(
     tokens: Int[Array, "P G"],
     slot: Int[Array, ""],
     begin: Int[Array, "P"],
-    context: PromptKV,
+    prompt_kv: PromptKV,
     caches: tuple[KV, ...],
     *,
     model: Transformer,
 ) -> tuple[Float[Array, "P G D"], tuple[KV, ...]]:
     """One token of every completion, written at the same `slot` of every row's cache.
 
-    `begin` is the slot of each prompt's first completion token; what lies before it is of others, and not seen.
+    `begin` is the slot of each prompt's first completion token; earlier slots hold other completions and are masked.
     """
-    inputs = _inputs(model, tokens[..., None], slot[None], context, caches, begin)
-    hidden, caches = model.apply({"params": params}, *inputs)
+    inputs = _layer_inputs(model.cfg, tokens[..., None], slot[None], prompt_kv, caches, begin)
+    hidden, caches = _apply(model, params, tokens[..., None], inputs)
     return hidden[:, :, 0], caches
 
 
-def init_caches(context: PromptKV, group_size: int, length: int) -> tuple[KV, ...]:
-    """Room for `group_size` completions of `length` tokens for each prompt of `context`, one KV a layer."""
+def init_caches(prompt_kv: PromptKV, group_size: int, length: int) -> tuple[KV, ...]:
+    """Zeros for `group_size` completions of `length` tokens of each prompt, one KV a layer."""
 
-    def room(x: Float[Array, "P ..."], time: int) -> Float[Array, "P G ..."]:
+    def zeros(x: Float[Array, "P ..."], time: int) -> Float[Array, "P G ..."]:
         shape = [len(x), group_size, *x.shape[1:]]
         shape[time] = length
         return jnp.zeros(shape, x.dtype)
 
-    return tuple(drop_unit_axes(jax.tree.map(room, kv, TIME)) for kv in context.kv)
+    return tuple(drop_unit_axes(jax.tree.map(zeros, kv, TIME)) for kv in prompt_kv.kv)
 
 
-def _inputs(
-    model: Transformer,
+def _apply(
+    model: Transformer, params: Params, tokens: Int[Array, "P G T"], inputs: LayerInputs
+) -> tuple[Float[Array, "P G T D"], tuple[KV, ...]]:
+    return cast(tuple[Array, tuple[KV, ...]], model.apply({"params": params}, tokens, inputs))
+
+
+def _layer_inputs(
+    cfg: ModelConfig,
     tokens: Int[Array, "P G T"],
     slots: Int[Array, "T"],
-    context: PromptKV | None = None,
+    prompt_kv: PromptKV | None = None,
     caches: tuple[KV, ...] | None = None,
     begin: Int[Array, "P"] | None = None,
-) -> tuple:
-    """The positional inputs of `Transformer`: positions and masks follow from slots and prompt lengths alone."""
+) -> LayerInputs:
+    """Positions and masks follow from slots and prompt lengths alone."""
     P, _, T = tokens.shape
-    start = jnp.zeros((P,), jnp.int32) if context is None else context.lengths
+    start = jnp.zeros((P,), jnp.int32) if prompt_kv is None else prompt_kv.lengths
     if begin is not None:
         start -= begin
     positions = start[:, None] + slots
-    keys = jnp.arange(T if caches is None else caches[0].k.shape[TIME.k])
+    key_slots = jnp.arange(T if caches is None else caches[0].k.shape[TIME.k])
 
-    def sight(window: int | None) -> AttentionMasks:
-        own = (keys <= slots[:, None])[None]
+    def masks(window: int | None) -> AttentionMasks:
+        own = (key_slots <= slots[:, None])[None]
         if begin is not None:
-            own &= keys >= begin[:, None, None]
+            own &= key_slots >= begin[:, None, None]
         if window is not None:
-            own &= slots[:, None] - keys < window
-        if context is None:
+            own &= slots[:, None] - key_slots < window
+        if prompt_kv is None:
             return AttentionMasks(own, None)
-        seen = jnp.broadcast_to(context.mask[:, None], (P, T, context.mask.shape[1]))
+        S = prompt_kv.mask.shape[1]
+        prompt = jnp.broadcast_to(prompt_kv.mask[:, None], (P, T, S))
         if window is not None:
-            seen &= positions[:, :, None] - jnp.arange(context.mask.shape[1]) < window
-        return AttentionMasks(own, seen)
+            prompt &= positions[:, :, None] - jnp.arange(S) < window
+        return AttentionMasks(own, prompt)
 
-    sliding = sight(model.cfg.window) if any(model.cfg.sliding) else None
-    kv = None if context is None else context.kv
-    slot = None if caches is None else slots[0]
-    return tokens, positions, sight(None), sliding, kv, caches, slot
+    return LayerInputs(
+        positions,
+        masks(None),
+        masks(cfg.window) if any(cfg.sliding) else None,
+        None if prompt_kv is None else prompt_kv.kv,
+        caches,
+        None if caches is None else slots[0],
+    )

@@ -1,8 +1,8 @@
-"""Published files in and out: safetensors, GGUF, adapters; bundled, pip-installed and Hugging Face models."""
+"""Loads and saves published files: safetensors, GGUF, LoRA adapters; bundled, pip-installed and Hugging Face models."""
 
 from jaxreason.weights.adapters import load_lora, save_lora
+from jaxreason.weights.hub import BUNDLED
 from jaxreason.weights.load import LoadedModel, load_folder, load_model, save_folder
-from jaxreason.weights.resolve import BUNDLED
 
 __all__ = [
     "BUNDLED",

@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file as published: llama.cpp renames them, and stores two kinds otherwise than it found them."""
+"""Published names and values of GGUF tensors: llama.cpp renames all of them and changes the values of two kinds."""
 
 import numpy as np
 
@@ -20,14 +20,14 @@ MODULES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-"""Published module, without its layer -> GGUF name."""
+"""Published module, without its layer prefix -> GGUF name."""
 
 SANDWICH_MODULES = MODULES | {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
-"""The same published name is another norm where norms stand on both sides of a block."""
+"""With norms on both sides of a block, `post_attention_layernorm` is another norm."""
 
 
 def gguf_name(published: str, config: ModelConfig) -> str:
@@ -42,16 +42,16 @@ def gguf_name(published: str, config: ModelConfig) -> str:
 
 
 def as_published(name: str, values: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Undoes what llama.cpp's converter did to the values of the parameter published as `name`."""
+    """The published values of parameter `name`, from those that llama.cpp's converter wrote."""
     if config.family == "llama" and ".self_attn.q_proj." in name:
         return _split_halves(values, config.heads)
     if config.family == "llama" and ".self_attn.k_proj." in name:
         return _split_halves(values, config.kv_heads)
     if config.norm_offset and name.endswith("norm.weight"):
-        return values - np.float32(config.norm_offset)  # stored as the factor that multiplies
+        return values - np.float32(config.norm_offset)  # GGUF stores offset + weight
     return values
 
 
 def _split_halves(values: np.ndarray, heads: int) -> np.ndarray:
-    """From rotated pairs in neighbouring rows, llama.cpp's order for this architecture, to pairs half a head apart."""
+    """Reorders rows: rotated pairs are neighbours in llama.cpp's Llama, and half a head apart as published."""
     return values.reshape(heads, -1, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)

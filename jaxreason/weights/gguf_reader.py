@@ -1,7 +1,7 @@
-"""Opens a GGUF file: the `gguf` library's reader, with arrays of a vocabulary's size read in one pass.
+"""The `gguf` library's reader, with metadata arrays read in one pass.
 
-The library makes several array objects, recursively, for each element of a metadata array; a vocabulary of 262,144
-tokens costs it seconds. Only that method is replaced; `field.contents()` and `reader.tensors` are the library's own.
+The library makes several array objects for each element of a metadata array, which takes seconds for a vocabulary of
+262,144 tokens. Only that method is replaced; `field.contents()` and `reader.tensors` are the library's own.
 """
 
 import os
@@ -18,7 +18,7 @@ ARRAY_HEADER_BYTES = 12
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GGUFReader:
-    """Returns a reader whose tensors are views of the mapped file; nothing is read until it is used."""
+    """Returns a reader whose tensors are views of the memory-mapped file, read when they are used."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such GGUF file; give the path of a .gguf file")
@@ -40,7 +40,7 @@ class _Reader(GGUFReader):
     # Offsets and counts are `Any`: the library passes them as Python and as NumPy integers.
     def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> np.ndarray:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
-        if end > self.data.size:  # slicing would return less, silently
+        if end > self.data.size:  # slicing would silently return less
             raise ValueError(f"{end} bytes are needed, the file has {self.data.size}")
         return super()._get(offset, dtype, count, override_order)
 
@@ -55,7 +55,7 @@ class _Reader(GGUFReader):
         elif kind in self.gguf_scalar_to_np:
             values = self._get(start, self.gguf_scalar_to_np[kind], count).view(np.ndarray)
             items, end = list(values.reshape(-1, 1)), start + values.nbytes
-        else:  # arrays of arrays: none is published, leave them to the library
+        else:  # arrays of arrays: no published file has them
             return super()._get_field_parts(orig_offs, raw_type)
         types = [GGUFValueType.ARRAY, kind] if count else [GGUFValueType.ARRAY]
         return end - orig_offs, [item_type, length, *items], list(range(2, 2 + count)), types
@@ -63,7 +63,7 @@ class _Reader(GGUFReader):
     def _strings(self, start: int, count: int) -> tuple[list[np.ndarray], int]:
         """Returns the bytes of `count` length-prefixed strings and the offset behind the last."""
         raw = self.data.view(np.ndarray)
-        buffer = memoryview(raw)
+        buffer = raw.data
         order = "little" if self.endianess == GGUFEndian.LITTLE else "big"
         strings, offset = [], start
         for _ in range(count):

@@ -1,7 +1,7 @@
-"""Models in and out: safetensors folders and GGUF files to parameters, parameters to a folder anyone can load.
+"""Loads models from safetensors folders and GGUF files; saves folders that `transformers` loads.
 
-Parameters carry the published names, so reading safetensors is a copy. Reading is strict both ways: a tensor that is
-missing, left over or of another shape is an error, because the model it makes would be silently wrong.
+Parameters have the published names, so reading safetensors is a copy. Reading is strict: a missing tensor, an extra one
+or one of another shape is an error, because the model would silently be wrong.
 """
 
 import json
@@ -20,6 +20,7 @@ from gguf.quants import dequantize
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
+from jaxreason.cache import enable_compilation_cache
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
 from jaxreason.models.fuse import unfuse
@@ -29,7 +30,7 @@ from jaxreason.types import Params
 from jaxreason.weights.gguf_config import config_from_gguf
 from jaxreason.weights.gguf_names import as_published, gguf_name
 from jaxreason.weights.gguf_reader import open_gguf
-from jaxreason.weights.resolve import resolve
+from jaxreason.weights.hub import resolve
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -45,34 +46,37 @@ class LoadedModel(NamedTuple):
 
 
 def load_model(name: str, *, reward: bool = False) -> LoadedModel:
-    """Loads an alias of a packaged model, a folder, a `.gguf` file or a Hugging Face repository `owner/name`.
+    """Loads a bundled or pip-installed model, a folder, a `.gguf` file or a Hugging Face repository `owner/name`.
 
-    It must be a language model or, where asked for, a reward model.
+    It must be a language model, or a reward model if `reward`. Turns on JAX's persistent compilation cache, as
+    `load_folder` and `load_gguf` do (`jaxreason.cache`).
     """
     path = resolve(name)
     loaded = load_folder(path) if path.is_dir() else load_gguf(path)
     if loaded.config.reward != reward:
-        kinds = ("a reward model", "a language model") if reward else ("a language model", "a reward model")
-        raise InputError(f"{name} is {kinds[1]}; give {kinds[0]}")
+        kinds = {True: "a reward model", False: "a language model"}
+        raise InputError(f"{name} is {kinds[not reward]}; give {kinds[reward]}")
     return loaded
 
 
 def load_folder(path: str | os.PathLike[str]) -> LoadedModel:
-    """Loads config.json, model.safetensors (or the shards its index lists) and the tokeniser's files."""
+    """Loads config.json, model.safetensors (or the shards in its index) and the tokeniser's files."""
+    enable_compilation_cache()
     path = Path(path)
     if (path / "checkpoints").is_dir() and not any(path.glob("*.safetensors")):
-        raise InputError(f"{path} is the folder of a run; give {path / 'model'}, which --export writes")
+        raise InputError(f"{path} is a run's folder; give {path / 'model'}, which --export writes")
     config = read_config(path)
     return LoadedModel(config, _read_safetensors(path, config), load_tokenizer(path))
 
 
 def read_config(path: str | os.PathLike[str]) -> ModelConfig:
-    """The configuration alone, of a folder with config.json."""
+    """Reads only config.json of a folder."""
     return config_from_hf(_read_json(Path(path) / "config.json"))
 
 
 def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
-    """Loads a GGUF file, quantised or not, vocabulary included."""
+    """Loads a GGUF file, quantised or not, with its vocabulary."""
+    enable_compilation_cache()
     path = Path(path)
     reader = open_gguf(path)
     config = _gguf_config(reader, path)
@@ -82,10 +86,9 @@ def load_gguf(path: str | os.PathLike[str]) -> LoadedModel:
 def save_folder(
     path: str | os.PathLike[str], params: Params, config: ModelConfig, tokenizer: Tokenizer, dtype: str = "float32"
 ) -> None:
-    """Writes a folder that `load_folder` and `transformers` read, of parameters in either layout (see `fuse`); it
-    appears whole or not at all.
+    """Writes, atomically, a folder that `load_folder` and `transformers` read. `params` may be fused (see `fuse`).
 
-    A model saved there before is replaced; a folder that holds anything else is an InputError.
+    Replaces a model saved there before; a folder with anything else in it is an InputError.
     """
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype {dtype!r} cannot be saved; give 'float32' or 'bfloat16'")
@@ -103,20 +106,20 @@ def save_folder(
 
 
 def _replace(path: Path, new: Path, old: Path) -> None:
-    """Puts the folder `new` where `path` is; an earlier save there moves to `old`."""
+    """Renames folder `new` to `path`; an earlier save there is renamed to `old`."""
     if not path.exists():
         os.rename(new, path)
         return
     foreign = {"."} if not path.is_dir() else {p.name for p in path.iterdir()} - {p.name for p in new.iterdir()}
     if foreign:
-        raise InputError(f"{path} holds {min(foreign)!r}, which is not part of a saved model; give another folder")
+        raise InputError(f"{path} has {min(foreign)!r}, which is not part of a saved model; give another folder")
     os.rename(path, old)
     os.rename(new, path)
 
 
-def _check_tensors(found: Shapes, wanted: Shapes, source: str) -> None:
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
+def _check_tensors(shapes: Shapes, expected: Shapes, source: str) -> None:
+    missing = [name for name in expected if name not in shapes]
+    extra = [name for name in shapes if name not in expected]
     if missing:
         raise InputError(f"{source}: tensor {missing[0]!r} is missing ({len(missing)} in all); fetch the model again")
     if extra:
@@ -124,10 +127,10 @@ def _check_tensors(found: Shapes, wanted: Shapes, source: str) -> None:
             f"{source}: tensor {extra[0]!r} is not part of the configured model ({len(extra)} in all); "
             "take the configuration published with these weights"
         )
-    for name, shape in wanted.items():
-        if found[name] != shape:
+    for name, shape in expected.items():
+        if shapes[name] != shape:
             raise InputError(
-                f"{source}: tensor {name!r} has shape {found[name]}, the configuration gives {shape}; "
+                f"{source}: tensor {name!r} has shape {shapes[name]}, the configuration gives {shape}; "
                 "take the configuration published with these weights"
             )
 
@@ -140,7 +143,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); fetch the file again") from error
     if not isinstance(raw, dict):
-        raise InputError(f"{path} holds a {type(raw).__name__}, not an object; fetch the file again")
+        raise InputError(f"{path} is a JSON {type(raw).__name__}, not an object; fetch the file again")
     return raw
 
 
@@ -169,23 +172,22 @@ def _open_safetensors(path: Path):
 def _read_safetensors(folder: Path, config: ModelConfig) -> Params:
     with ExitStack() as stack:
         files = [stack.enter_context(_open_safetensors(file)) for file in _safetensors_files(folder)]
-        # Buffers in old Llama checkpoints, computed from the configuration here.
-        where = {n: file for file in files for n in file.keys() if not n.endswith("rotary_emb.inv_freq")}  # noqa: SIM118
-        for name, file in where.items():
+        # Old Llama checkpoints contain rotary_emb.inv_freq, which is computed from the configuration here.
+        source = {n: file for file in files for n in file.keys() if not n.endswith("rotary_emb.inv_freq")}  # noqa: SIM118
+        for name, file in source.items():
             if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
                 raise InputError(f"{folder}: tensor {name!r} is {dtype}; take weights in {', '.join(sorted(DTYPES))}")
-        if config.tie_embeddings and UNEMBEDDING in where and EMBEDDING in where:
-            copy = where.pop(UNEMBEDDING).get_tensor(UNEMBEDDING)
-            if not np.array_equal(copy, where[EMBEDDING].get_tensor(EMBEDDING)):
+        if config.tie_embeddings and UNEMBEDDING in source and EMBEDDING in source:
+            copy = source.pop(UNEMBEDDING).get_tensor(UNEMBEDDING)
+            if not np.array_equal(copy, source[EMBEDDING].get_tensor(EMBEDDING)):
                 raise InputError(
                     f"{folder}: tensor {UNEMBEDDING!r} differs from the embedding, though config.json ties them; "
                     'set "tie_word_embeddings": false'
                 )
-        wanted = param_shapes(config)
-        found = {name: tuple(file.get_slice(name).get_shape()) for name, file in where.items()}
-        _check_tensors(found, wanted, str(folder))
-        # jnp.array copies: an alias of the mapped file would change, or crash, with the file.
-        flat = {name: jnp.array(where[name].get_tensor(name), jnp.float32) for name in wanted}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in source.items()}
+        _check_tensors(shapes, param_shapes(config), str(folder))
+        # jnp.array copies: an alias of the memory-mapped file would change, or crash, with the file.
+        flat = {name: jnp.array(file.get_tensor(name), jnp.float32) for name, file in source.items()}
     return unflatten_dict(flat, sep=".")
 
 
@@ -194,7 +196,7 @@ def _gguf_config(reader: GGUFReader, path: Path) -> ModelConfig:
     if "token_embd.weight" not in tensors:
         raise InputError(f"{path}: tensor 'token_embd.weight' is missing; give a GGUF file with a language model")
     factors = tensors.get("rope_freqs.weight")
-    # Reading the vocabulary here, too, would cost a second.
+    # Without the vocabulary, which takes a second to read.
     metadata = {k: f.contents() for k, f in reader.fields.items() if not k.startswith("tokenizer.")}
     return config_from_gguf(
         metadata,
@@ -206,14 +208,14 @@ def _gguf_config(reader: GGUFReader, path: Path) -> ModelConfig:
 
 def _read_gguf(reader: GGUFReader, config: ModelConfig, path: Path) -> Params:
     tensors = {tensor.name: tensor for tensor in reader.tensors if tensor.name != "rope_freqs.weight"}
-    wanted = param_shapes(config)
-    found = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}
-    _check_tensors(found, {gguf_name(name, config): shape for name, shape in wanted.items()}, str(path))
+    expected = param_shapes(config)
+    shapes = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}
+    _check_tensors(shapes, {gguf_name(name, config): shape for name, shape in expected.items()}, str(path))
     flat = {}
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         tensor = tensors[gguf_name(name, config)]
         try:
-            # A plain array, because each of the many slices of a memmap costs microseconds: 3 times faster in all.
+            # np.asarray: each of many slices of a memmap costs microseconds; a plain array is 3 times faster in all.
             values = dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(shape)
         except NotImplementedError as error:
             kind = tensor.tensor_type.name

@@ -6,7 +6,7 @@ from jaxreason.models.config import ModelConfig, config_from_hf
 
 NAMES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
 NAMES += ("intermediate_size", "vocab_size", "tie_word_embeddings")
-# width, layers, heads, key heads, head width, MLP width, vocabulary, tied
+# values of NAMES, in that order
 LLAMA = {
     "smollm2-135m": (576, 30, 9, 3, 64, 1536, 49152, True),
     "smollm2-360m": (960, 32, 15, 5, 64, 2560, 49152, True),
@@ -48,11 +48,11 @@ R1_DISTILLED = {
 LLAMA3_ROPE = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA3_ROPE |= {"original_max_position_embeddings": 8192}
 CONTEXT = 32768
-"""Published contexts are longer; what is planned for is the lengths asked."""
+"""Published context lengths are longer; a plan depends only on the lengths it is given."""
 
 
 def preset(name: str) -> ModelConfig:
-    """The configuration of a published model; KeyError where it is none of `PRESETS`."""
+    """The configuration of a published model; KeyError if `name` is not in `PRESETS`."""
     base, changes = R1_DISTILLED.get(name, (name, {}))
     return config_from_hf(PUBLISHED[base] | changes)
 

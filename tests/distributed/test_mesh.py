@@ -1,4 +1,4 @@
-"""Eight simulated devices, laid out in every way, against one."""
+"""Eight simulated devices in meshes of every kind, against one device."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxreason.distributed.mesh import make_mesh, mesh_from_flag, shard_batch
+from jaxreason.distributed.mesh import jit_batch_sharded, make_mesh, mesh_from_flag, shard_batch
 from jaxreason.errors import InputError
 from jaxreason.models.fuse import fuse
 from jaxreason.models.partition import check_mesh, partition_rules, shard_params, shardings
@@ -26,7 +26,7 @@ from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
 MESHES = [(8, 1, 1), (2, 2, 2), (1, 1, 8)]
-COUNT, GROUPS, WIDTH, LENGTH = 8, 2, 6, 9
+COUNT, GROUP_SIZE, WIDTH, LENGTH = 8, 2, 6, 9
 OPTIMIZER = skip_not_finite(optax.sgd(0.1, momentum=0.9))  # Adam's first step is rounding where gradients are
 LIMITS = {"sampling": Sampling(), "max_tokens": LENGTH, "stop_ids": (1, 2)}
 FAMILIES = {name: replace(cfg, vocab=32, heads=16, kv_heads=8) for name, cfg in TINY.items()}
@@ -39,7 +39,7 @@ def prompts(cfg) -> Prompts:
 
 
 def keys():
-    return completion_keys(jax.random.key(5), np.arange(COUNT), GROUPS)
+    return completion_keys(jax.random.key(5), np.arange(COUNT), GROUP_SIZE)
 
 
 @cache
@@ -50,7 +50,7 @@ def on_one(name: str):
     sample = jax.jit(partial(generate, decoder=TransformerDecoder(model), **LIMITS))
     rollouts = jax.device_get(sample(params, prompts(cfg), keys=keys()))
     scores = jax.jit(partial(score_completions, model=model))(params, prompts(cfg), rollouts.tokens, rollouts.mask)
-    rewards = np.random.default_rng(1).random((COUNT, GROUPS)).astype(np.float32)
+    rewards = np.random.default_rng(1).random((COUNT, GROUP_SIZE)).astype(np.float32)
     batch = make_batch(rollouts, rewards, GRPO)
     update = jax.jit(partial(grpo_update, model=model, algorithm=GRPO, optimizer=OPTIMIZER))
     return cfg, params, rollouts, scores, batch, update(init_state(params, OPTIMIZER, 0), batch)
@@ -104,23 +104,24 @@ def test_pmap_and_shard_map_take_the_same_functions(name):
     update = partial(grpo_update, model=model, algorithm=GRPO, optimizer=OPTIMIZER, axis_name="data")
     start = init_state(params, OPTIMIZER, 0)
 
-    def apart(tree):
+    def split(tree):
         return jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), tree)
 
-    def together(tree):
+    def join(tree):
         return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
     completions = prompts(cfg), rollouts.tokens, rollouts.mask
-    drawn = jax.pmap(lambda p, x, k: sample(p, x, keys=k), in_axes=(None, 0, 0))(params, *apart((prompts(cfg), keys())))
-    assert_same_samples(together(drawn), rollouts)
-    assert_close(together(jax.pmap(score, in_axes=(None, 0, 0, 0))(params, *apart(completions))), scores)
-    moved, ours = jax.pmap(update, axis_name="data", in_axes=(None, 0))(start, apart(batch))
+    drawn = jax.pmap(lambda p, x, k: sample(p, x, keys=k), in_axes=(None, 0, 0))(params, *split((prompts(cfg), keys())))
+    assert_same_samples(join(drawn), rollouts)
+    assert_close(join(jax.pmap(score, in_axes=(None, 0, 0, 0))(params, *split(completions))), scores)
+    moved, ours = jax.pmap(update, axis_name="data", in_axes=(None, 0))(start, split(batch))
     assert_close(jax.tree.map(lambda x: x[5], moved.params), state.params)
     np.testing.assert_allclose(ours["grad_norm"], [metrics["grad_norm"]] * 8, rtol=1e-5)
 
-    def mapped(function, cut, out):
-        how = {"mesh": make_mesh((8, 1, 1)), "in_specs": (P(), *[P("data")] * cut), "out_specs": out}
-        return jax.jit(jax.shard_map(function, **how, check_vma=False))
+    def mapped(function, sharded, out):
+        specs = P(), *[P("data")] * sharded
+        mesh = make_mesh((8, 1, 1))
+        return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False))
 
     drawn = mapped(lambda p, x, k: sample(p, x, keys=k), 2, P("data"))(params, prompts(cfg), keys())
     assert_same_samples(jax.device_get(drawn), rollouts)
@@ -144,6 +145,19 @@ def test_a_mesh_that_does_not_divide_is_refused_with_the_nearest_that_does(sizes
     assert str(refused.value) == message
 
 
+def test_equal_calls_share_one_compiled_function():
+    traces = []
+
+    def scaled(params, x, *, scale):
+        traces.append(scale)
+        return params * x * scale
+
+    for scale in (2, 3, 2):
+        function = jit_batch_sharded(scaled, make_mesh((8, 1, 1)), scale=scale)
+        np.testing.assert_array_equal(function(jnp.int32(5), np.arange(8)), 5 * scale * np.arange(8))
+    assert traces == [2, 3]
+
+
 def test_a_mesh_fills_its_devices():
     with pytest.raises(InputError, match=r"mesh 2,3,1 does not fill 8 devices: give 2,4,1 \(data, fsdp, tensor\)"):
         make_mesh((2, 3, 1))
@@ -158,7 +172,7 @@ def test_every_parameter_has_one_rule_and_every_rule_a_parameter():
         shardings({name: x for name, x in params.items() if name != "lm_head"}, mesh, rules)
     with pytest.raises(ValueError, match=r"parameter model\.extra\.weight matches 0 rules"):
         shardings({"model": params["model"] | {"extra": {"weight": np.ones(3)}}}, mesh, rules)
-    with pytest.raises(ValueError, match=r"gate_up_proj\.weight joins matrices that `tensor` cuts apart"):
+    with pytest.raises(ValueError, match=r"gate_up_proj\.weight is fused, `tensor` cannot shard it"):
         shardings(fuse(params), mesh, rules)
     assert jax.tree.structure(shardings(fuse(params), make_mesh((2, 4, 1)), rules)) == jax.tree.structure(fuse(params))
 

@@ -1,8 +1,7 @@
-"""Adapters: nothing at first, merged as applied, the same files as PEFT's."""
+"""Adapters change nothing at first, merged equal applied, and files are PEFT's."""
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +29,13 @@ def random_lora(**settings) -> Lora:
     )
 
 
-@partial(jax.jit)
+@jax.jit
 def logits(params):
     prompts, completions = tiny_batch(CFG, seed=5)
-    _, context = run_prompts(params, prompts, model=Transformer(CFG))
+    _, prompt_kv = run_prompts(params, prompts, model=Transformer(CFG))
     return unembed(
         params,
-        run_completions(params, jnp.asarray(completions), context, model=Transformer(CFG)),
+        run_completions(params, jnp.asarray(completions), prompt_kv, model=Transformer(CFG)),
         model=Transformer(CFG),
     )
 
@@ -87,8 +86,8 @@ def test_peft_reads_our_files_and_we_read_peft(tmp_path):
     whole = np.concatenate([np.asarray(prompts.tokens[0]), completions[0, 0]])
     with torch.no_grad():
         expected = model(torch.tensor(whole)[None]).logits[0, 11:]
-    found = logits(merge_trees(attach_scale(PARAMS, lora), lora.adapters))[0, 0]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    ours = logits(merge_trees(attach_scale(PARAMS, lora), lora.adapters))[0, 0]
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
     model.save_pretrained(tmp_path / "theirs")
     again = load_lora(tmp_path / "theirs", PARAMS)
     assert again.scale == lora.scale

@@ -22,13 +22,13 @@ from jaxreason.models.transformer import (
     unembed,
 )
 from jaxreason.types import Prompts
+from jaxreason.weights.hub import PIP_MODELS, pip_model_file
 from jaxreason.weights.load import load_model
-from jaxreason.weights.resolve import PIP_MODELS, packaged_file
 from tests.models.families import TINY, tiny_batch, tiny_params
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY_TOLERANCE = 1e-4
-PACKAGED_TOLERANCE = 1e-3
+PIP_MODEL_TOLERANCE = 1e-3
 
 
 def check_tiny(family: str, seed: int, reference: np.ndarray) -> None:
@@ -51,18 +51,18 @@ def check_tiny(family: str, seed: int, reference: np.ndarray) -> None:
     whole = unembed(params, prefill(params, flat)[0], model=model).reshape(reference.shape)
     np.testing.assert_allclose(whole[real], reference[real], rtol=0, atol=TINY_TOLERANCE)
 
-    hidden, context = prefill(params, prompts)
+    hidden, prompt_kv = prefill(params, prompts)
     mask = np.asarray(prompts.mask)
     shared = np.asarray(unembed(params, hidden, model=model))
     np.testing.assert_allclose(shared[mask], reference[:, 0, : mask.shape[1]][mask], rtol=0, atol=TINY_TOLERANCE)
     expected = np.take_along_axis(reference, after[:, None, :, None], axis=2)
-    taught = unembed(params, complete(params, jnp.array(completions), context), model=model)
-    np.testing.assert_allclose(taught, expected, rtol=0, atol=TINY_TOLERANCE)
+    ours = unembed(params, complete(params, jnp.array(completions), prompt_kv), model=model)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=TINY_TOLERANCE)
 
-    caches = init_caches(context, G, T)
+    caches = init_caches(prompt_kv, G, T)
     for t in range(T):
         tokens = jnp.array(completions[:, :, t])
-        hidden, caches = decode(params, tokens, jnp.array(t), jnp.zeros(P, jnp.int32), context, caches)
+        hidden, caches = decode(params, tokens, jnp.array(t), jnp.zeros(P, jnp.int32), prompt_kv, caches)
         step = unembed(params, hidden, model=model)
         np.testing.assert_allclose(step, expected[:, :, t], rtol=0, atol=TINY_TOLERANCE)
 
@@ -90,10 +90,10 @@ def test_tiny_models_agree_with_transformers(family: str, tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module", params=PIP_MODELS)
-def packaged(request):
-    """(alias, configuration, parameters, logits [T V] of the golden prompt) of an installed packaged model."""
+def pip_model(request):
+    """(alias, configuration, parameters, logits [T V] of the golden prompt) of a pip-installed model."""
     try:
-        packaged_file(request.param)
+        pip_model_file(request.param)
     except InputError as error:
         pytest.skip(str(error))
     config, params, _ = load_model(request.param)
@@ -104,22 +104,22 @@ def packaged(request):
     return request.param, config, params, np.asarray(unembed(params, hidden, model=model)[0])
 
 
-def test_packaged_models_give_the_golden_logits(packaged) -> None:
-    alias, _, _, logits = packaged
+def test_pip_models_give_the_golden_logits(pip_model) -> None:
+    alias, _, _, logits = pip_model
     golden = np.load(GOLDEN / f"{alias}.npz")
     total = np.logaddexp.reduce(logits.astype(np.float64), axis=-1)
-    np.testing.assert_allclose(logits[-1, golden["ids"]], golden["last"], rtol=0, atol=PACKAGED_TOLERANCE)
-    np.testing.assert_allclose(total, golden["logsumexp"], rtol=0, atol=PACKAGED_TOLERANCE)
+    np.testing.assert_allclose(logits[-1, golden["ids"]], golden["last"], rtol=0, atol=PIP_MODEL_TOLERANCE)
+    np.testing.assert_allclose(total, golden["logsumexp"], rtol=0, atol=PIP_MODEL_TOLERANCE)
     np.testing.assert_array_equal(logits.argmax(-1), golden["argmax"])
 
 
 @pytest.mark.parity
-def test_packaged_models_agree_with_transformers(packaged) -> None:
+def test_pip_models_agree_with_transformers(pip_model) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate", reason="transformers reads GGUF only with accelerate")
     from tests.models.golden import make
 
-    alias, _, params, logits = packaged
+    alias, _, params, logits = pip_model
     reference = make.from_gguf(alias)
     theirs = {name: x.numpy() for name, x in reference.state_dict().items() if name != "lm_head.weight"}
     ours = flatten_dict(params, sep=".")
@@ -127,4 +127,4 @@ def test_packaged_models_agree_with_transformers(packaged) -> None:
     for name, x in theirs.items():  # the last bits of Gemma's norms differ: 1 was added and subtracted
         np.testing.assert_allclose(x, ours[name], rtol=0, atol=1e-6, err_msg=name)
     tokens = np.load(GOLDEN / f"{alias}.npz")["tokens"]
-    np.testing.assert_allclose(logits, make.logits(reference, tokens), rtol=0, atol=PACKAGED_TOLERANCE)
+    np.testing.assert_allclose(logits, make.logits(reference, tokens), rtol=0, atol=PIP_MODEL_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Reward models in and out: the file others read, the reward of a text however it is asked for."""
+"""Reward models: saved and loaded, one completion and a group, against transformers."""
 
 from dataclasses import replace
 
@@ -55,5 +55,5 @@ def test_transformers_reads_the_same_reward(folder):
     ids = [*encode(PROBLEM), *TOKENIZER.encode("w7 w8 w9 w2"), TOKENIZER.stop_ids[0]]
     with torch.no_grad():
         (expected,) = model(torch.tensor([ids])).logits[0].tolist()
-    found = LearnedReward(CONFIG, PARAMS, TOKENIZER, encode)("w7 w8 w9 w2", PROBLEM)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    ours = LearnedReward(CONFIG, PARAMS, TOKENIZER, encode)("w7 w8 w9 w2", PROBLEM)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)

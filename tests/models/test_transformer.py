@@ -1,4 +1,4 @@
-"""What the sampler and the gradient rest on: caches, shared prompts and padding change nothing."""
+"""Caches, shared prompts and padding change neither values nor gradients."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxreason.models import fuse, scoring, unfuse
+from jaxreason.models.attention import KV, AttentionMasks, attend
 from jaxreason.models.scoring import score_completions, score_hidden, token_ranks
 from jaxreason.models.transformer import Transformer, init_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
@@ -33,15 +34,15 @@ def logps(params: Params, prompts: Prompts, tokens: jax.Array, model: Transforme
 def test_cached_steps_equal_the_uncached_pass(name):
     model, params, prompts, tokens = setting(name)
     prefill, complete, step = (jax.jit(partial(f, model=model)) for f in (run_prompts, run_completions, run_step))
-    _, context = prefill(params, prompts)
-    whole = complete(params, tokens, context)
+    _, prompt_kv = prefill(params, prompts)
+    whole = complete(params, tokens, prompt_kv)
     begin, (P, G, T) = jnp.array([0, 2]), tokens.shape  # the second prompt's completions join two slots later
-    caches = init_caches(context, G, T + 2)
-    caches = jax.tree.map(lambda x: x + 100.0, caches)  # what others left in the slots must not be seen
+    caches = init_caches(prompt_kv, G, T + 2)
+    caches = jax.tree.map(lambda x: x + 100.0, caches)  # what other completions left in the slots must be masked
     for slot in range(T + 2):
         at = jnp.clip(slot - begin, 0, T - 1)[:, None, None]
         now = jnp.take_along_axis(tokens, at, axis=2)[:, :, 0]
-        hidden, caches = step(params, now, jnp.array(slot), begin, context, caches)
+        hidden, caches = step(params, now, jnp.array(slot), begin, prompt_kv, caches)
         for p in range(P):
             if 0 <= slot - begin[p] < T:
                 np.testing.assert_allclose(hidden[p], whole[p, :, slot - begin[p]], atol=1e-5)
@@ -130,8 +131,8 @@ def test_scores_in_chunks_of_the_vocabulary_are_those_of_the_whole(monkeypatch, 
         logps, entropy, certainty = score_hidden(params, hidden, tokens, mask, model=model, temperature=0.7)
         return (weights * logps + entropy + 0.1 * certainty).sum()
 
-    monkeypatch.setattr("jaxreason.models.scoring.CHUNK_FLOATS", 0)
-    monkeypatch.setattr("jaxreason.models.scoring.NARROWEST", 7)
+    monkeypatch.setattr("jaxreason.models.scoring.MAX_CHUNK_LOGITS", 0)
+    monkeypatch.setattr("jaxreason.models.scoring.MIN_CHUNK", 7)
     expected, made = (jax.value_and_grad(f, argnums=(0, 1))(params, hidden) for f in (whole, chunks))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected, made)
 
@@ -156,8 +157,8 @@ def test_entropy_is_that_of_the_tempered_distribution():
 
 
 def test_ranks_count_what_is_more_probable(monkeypatch):
-    monkeypatch.setattr(scoring, "NARROWEST", 8)  # many chunks
-    monkeypatch.setattr(scoring, "CHUNK_FLOATS", 1)
+    monkeypatch.setattr(scoring, "MIN_CHUNK", 8)  # many chunks
+    monkeypatch.setattr(scoring, "MAX_CHUNK_LOGITS", 1)
     model, params, prompts, tokens = setting("llama")
     mask = jnp.ones(tokens.shape, bool).at[1, 1, 2:].set(False)
     ranks = token_ranks(params, prompts, tokens, mask, model=model)
@@ -170,11 +171,37 @@ def test_ranks_count_what_is_more_probable(monkeypatch):
     assert (token_ranks(params, prompts, best, mask, model=model)[1, :, 0] == 0).all()
 
 
-def test_bfloat16_computes_in_bfloat16_and_returns_float32():
+def test_softmax_of_bfloat16_is_computed_in_float32():
+    """Against one softmax in float64 of the same inputs: only weights and outputs may be rounded, once each."""
+    unit = 2.0**-8  # largest relative error of rounding to bfloat16
+    P, G, T, S, N, K, H = 2, 3, 5, 7, 4, 2, 8
+    rng = np.random.default_rng(0)
+    q, own_k, own_v, prompt_k, prompt_v = (
+        jnp.array(rng.normal(size=shape), jnp.bfloat16)
+        for shape in ((P, G, T, N, H), (P, G, K, H, T), (P, G, K, T, H), (P, K, H, S), (P, K, S, H))
+    )
+    q, causal, real = 16 * q, np.tril(np.ones((1, T, T), bool)), np.arange(S) < np.array([[7], [4]])
+    masks = AttentionMasks(jnp.array(causal), jnp.array(np.broadcast_to(real[:, None], (P, T, S))))
+    out = attend(q, KV(own_k, own_v), KV(prompt_k, prompt_v), masks, 0.25)
+    assert out.dtype == jnp.bfloat16
+    for p, g, n in np.ndindex(P, G, N):
+        k = n // (N // K)
+        keys, values = (
+            np.concatenate([np.asarray(x, np.float64) for x in pair])
+            for pair in ((prompt_k[p, k].T, own_k[p, g, k].T), (prompt_v[p, k], own_v[p, g, k]))
+        )
+        scores = np.asarray(q[p, g, :, n], np.float64) @ keys.T / 4
+        weights = np.exp(scores) * np.concatenate([np.broadcast_to(real[p], (T, S)), causal[0]], axis=1)
+        weights /= weights.sum(axis=1, keepdims=True)
+        bound = (2 * unit + 1e-4) * weights @ np.abs(values)
+        assert (np.abs(np.asarray(out[p, g, :, n], np.float64) - weights @ values) < bound).all()
+
     model, params, prompts, tokens = setting("gemma3")
-    half = Transformer(model.cfg, jnp.bfloat16)
-    hidden, _ = run_prompts(params, prompts, model=half)
+    hidden, _ = run_prompts(params, prompts, model=Transformer(model.cfg, jnp.bfloat16))
     assert hidden.dtype == jnp.bfloat16
-    scores = logps(params, prompts, tokens, half)
-    assert scores.dtype == jnp.float32
-    np.testing.assert_allclose(scores, logps(params, prompts, tokens, model), atol=0.5)
+    ids = tokens[:, 0]
+    scores = score_hidden(params, hidden[:, :5], ids, jnp.ones(ids.shape, bool), model=model)
+    table = np.asarray(params["model"]["embed_tokens"]["weight"].astype(jnp.bfloat16), np.float64)
+    logits = np.asarray(hidden[:, :5], np.float64) @ table.T
+    expected = np.take_along_axis(logits, np.asarray(ids)[..., None], -1)[..., 0] - np.logaddexp.reduce(logits, axis=-1)
+    np.testing.assert_allclose(scores.logps, expected, atol=1e-4)  # logits of up to 20, rounded to bfloat16: 0.05

@@ -11,9 +11,9 @@ from jaxreason.models import Transformer, run_prompts, unembed
 from jaxreason.tasks import load_task, messages
 from jaxreason.text import encode_prompt
 from jaxreason.types import Prompts
-from jaxreason.weights import BUNDLED, load_model, resolve
+from jaxreason.weights import BUNDLED, hub, load_model
 
-FOLDER = Path(resolve.__file__).parent / "bundled"
+FOLDER = Path(hub.__file__).parent / "bundled"
 
 
 def test_what_ships_is_small_whole_and_reads_questions_alone():

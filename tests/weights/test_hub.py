@@ -78,7 +78,7 @@ LOAD = """
 import sys, zlib
 from jaxreason.errors import InputError
 from jaxreason.weights.load import load_model
-from jaxreason.weights.resolve import resolve
+from jaxreason.weights.hub import resolve
 for name in sys.argv[1:]:
     try:
         model = load_model(name)

@@ -3,6 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.rope import Rope, inverse_frequencies
 from jaxreason.types import Params
-from jaxreason.weights import resolve
+from jaxreason.weights import hub
 from jaxreason.weights.load import load_folder, load_gguf, load_model, save_folder
 from tests.models.families import TINY, tiny_params, tiny_tokenizer
 
@@ -31,7 +34,7 @@ def llama(tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
-    """Changes the tensors of a saved model in place."""
+    """Changes the tensors of a saved model ."""
     tensors = {name: x.copy() for name, x in load_file(folder / "model.safetensors").items()}
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
@@ -58,6 +61,18 @@ def test_a_saved_model_is_read_back(family: str, tmp_path: Path) -> None:
     assert loaded.config == TINY[family]
     same(loaded.params, params)
     assert loaded.tokenizer.encode("w7") == [7]
+
+
+def test_loading_turns_on_the_compilation_cache(tmp_path: Path) -> None:
+    code = "import jax; from jaxreason.weights import load_model; load_model('tiny'); jax.jit(lambda x: x + 1)(1.0)"
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
+    assert any((tmp_path / "jaxreason" / "compiled").glob("jit__lambda*"))
+    (tmp_path / "other").mkdir()
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "other"), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
+    assert any((tmp_path / "own").glob("jit__lambda*")) and not any((tmp_path / "other").iterdir())
 
 
 def test_half_precision_is_read_as_float32(llama: Path) -> None:
@@ -222,37 +237,37 @@ def test_unknown_models_are_answered_with_the_known_forms(tmp_path: Path) -> Non
         assert "is not known" in refused(lambda name=str(missing): load_model(name))
 
 
-def test_a_model_in_pieces_is_joined_once_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces = [b"GG", b"UF", b"!"]
-    model = resolve.PipModel(
-        pieces=tuple((f"piece_{i}", "data/part") for i in range(len(pieces))),
-        install="pip install pieces",
-        checksum=("pieces", "SHA256SUMS"),
+def test_a_model_in_parts_is_joined_once_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [b"GG", b"UF", b"!"]
+    model = hub.PipModel(
+        parts=tuple((f"part_{i}", "data/part") for i in range(len(parts))),
+        install="pip install parts",
+        checksum=("parts", "SHA256SUMS"),
     )
-    for i, piece in enumerate(pieces):
-        (tmp_path / f"piece_{i}" / "data").mkdir(parents=True)
-        (tmp_path / f"piece_{i}" / "data" / "part").write_bytes(piece)
-    monkeypatch.setitem(resolve.PIP_MODELS, "pieces", model)
+    for i, part in enumerate(parts):
+        (tmp_path / f"part_{i}" / "data").mkdir(parents=True)
+        (tmp_path / f"part_{i}" / "data" / "part").write_bytes(part)
+    monkeypatch.setitem(hub.PIP_MODELS, "parts", model)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
-    assert refused(lambda: resolve.resolve("pieces")).endswith("run: pip install pieces")
-    (tmp_path / "pieces").mkdir()
-    sums = tmp_path / "pieces" / "SHA256SUMS"
+    assert refused(lambda: hub.resolve("parts")).endswith("run: pip install parts")
+    (tmp_path / "parts").mkdir()
+    sums = tmp_path / "parts" / "SHA256SUMS"
 
     sums.write_text(f"{'0' * 64}  model.gguf\n")
-    assert "have sha256" in refused(lambda: resolve.resolve("pieces"))
-    assert list((resolve.cache_folder() / "models").iterdir()) == []
+    assert "have sha256" in refused(lambda: hub.resolve("parts"))
+    assert list((hub.cache_folder() / "models").iterdir()) == []
     sums.write_text(f"{hashlib.sha256(b'GGUF!').hexdigest()}  model.gguf\n")
-    joined = resolve.resolve("pieces")
+    joined = hub.resolve("parts")
     assert joined.read_bytes() == b"GGUF!"
     assert joined.is_relative_to(tmp_path / "cache" / "jaxreason" / "models")
-    (tmp_path / "piece_0" / "data" / "part").write_bytes(b"??")
-    assert resolve.resolve("pieces").read_bytes() == b"GGUF!"  # not joined again
+    (tmp_path / "part_0" / "data" / "part").write_bytes(b"??")
+    assert hub.resolve("parts").read_bytes() == b"GGUF!"  # not joined again
 
 
-@pytest.mark.parametrize("alias", resolve.PIP_MODELS)
-def test_a_packaged_model_that_is_not_installed_is_answered_with_the_command(
+@pytest.mark.parametrize("alias", hub.PIP_MODELS)
+def test_a_pip_model_that_is_not_installed_is_answered_with_the_command(
     alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert refused(lambda: load_model(alias)).endswith(f"run: {resolve.PIP_MODELS[alias].install}")
+    assert refused(lambda: load_model(alias)).endswith(f"run: {hub.PIP_MODELS[alias].install}")

@@ -1,7 +1,7 @@
 """Writes the golden logits beside this file, with `transformers`: python -m tests.models.golden.make [name ...]
 
 Run it when a tiny model of `families.py` changes on purpose, never to make a failing test pass.
-Needs torch, transformers, accelerate and the two packaged models; about two minutes on two cores.
+Needs torch, transformers, accelerate and the two pip-installed models; about two minutes on two cores.
 """
 
 import json
@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from jaxreason.models.config import config_to_hf
 from jaxreason.text.tokenizer import tokenizer_from_gguf
 from jaxreason.weights.gguf_reader import open_gguf
+from jaxreason.weights.hub import PIP_MODELS, pip_model_file
 from jaxreason.weights.load import save_folder
-from jaxreason.weights.resolve import PIP_MODELS, packaged_file
 from tests.models.families import TINY, tiny_batch, tiny_params, tiny_tokenizer
 
 GOLDEN = Path(__file__).parent
@@ -28,7 +28,7 @@ QUESTION = (
 
 
 def saved(family: str, seed: int, folder: Path) -> torch.nn.Module:
-    """The tiny model, written by jaxreason and read by transformers; every tensor must have found its place."""
+    """The tiny model, written by jaxreason and read by transformers; every tensor must be used."""
     cfg = TINY[family]
     save_folder(folder, tiny_params(cfg, seed), cfg, tiny_tokenizer())
     model, report = AutoModelForCausalLM.from_pretrained(
@@ -39,8 +39,8 @@ def saved(family: str, seed: int, folder: Path) -> torch.nn.Module:
 
 
 def from_gguf(alias: str) -> torch.nn.Module:
-    """A packaged model, dequantised by transformers."""
-    path = packaged_file(alias)
+    """A pip-installed model, dequantised by transformers."""
+    path = pip_model_file(alias)
     return AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
 
 
@@ -64,7 +64,7 @@ def tiny_reference(model: torch.nn.Module, family: str, seed: int) -> np.ndarray
 
 
 def summary(values: np.ndarray) -> dict[str, np.ndarray]:
-    """What is kept of logits [T V]: at the last position 64 of them, at every position the largest and their total."""
+    """Of logits [T V]: 64 at the last position; the argmax and logsumexp at every position."""
     ids = np.linspace(0, values.shape[-1] - 1, 64).astype(np.int64)
     total = np.logaddexp.reduce(values.astype(np.float64), axis=-1).astype(np.float32)
     return {"ids": ids, "last": values[-1, ids], "argmax": values.argmax(-1), "logsumexp": total}
@@ -77,7 +77,7 @@ def main(names: list[str]) -> None:
                 reference = tiny_reference(saved(name, 0, Path(folder) / name), name, 0)
             np.savez_compressed(GOLDEN / f"{name}.npz", config=json.dumps(config_to_hf(TINY[name])), logits=reference)
         else:
-            tokenizer = tokenizer_from_gguf(open_gguf(packaged_file(name)))
+            tokenizer = tokenizer_from_gguf(open_gguf(pip_model_file(name)))
             tokens = np.array([tokenizer.bos_id] * tokenizer.add_bos + tokenizer.encode(QUESTION))
             np.savez_compressed(GOLDEN / f"{name}.npz", tokens=tokens, **summary(logits(from_gguf(name), tokens)))
 

