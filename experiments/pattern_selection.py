@@ -26,7 +26,7 @@ from pattern_selection.run_analysis import RunAnalysis
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.analysis import LABELLERS, discovered
+from jaxreason.analysis import LABELLERS, cluster_labeller
 from jaxreason.errors import InputError
 from jaxreason.runs import check_limits, choose, defaults, flag, main, with_defaults, write_csv, write_text
 from jaxreason.tasks import Task, load_task, messages
@@ -113,7 +113,7 @@ def run(cfg: Config) -> list[dict]:
                 rows.append({"start": start, "reward": reward, "seed": seed, **analysis.row()})
                 console.print(*analysis.describe(), sep="\n")
                 if cfg.discover:
-                    found = discovered(
+                    found = cluster_labeller(
                         [sample["completion"] for sample in analysis.samples[0]], cfg.discover, seed=seed
                     )
                     console.print(

@@ -1,14 +1,13 @@
-"""How fast does the theory of pattern selection say that reinforcement learning finds the best way?
+"""How fast does reinforcement learning find the best reasoning pattern, according to the theory of pattern selection?
 
     python experiments/pattern_theory.py
 
-The gradient flow of question -> pattern -> answer (arXiv 2506.04695) without any language model, in seconds: the time
-until the best pattern holds 1 - epsilon where no rival succeeds more often than the start (fast), and until it holds
-80 % where one does (entangled), over gamma = (1 - share of the rival) / share of the best; what a little fine-tuning on
-the best pattern saves; and where self-certainty leads, which does not know the truth. Measured, not asserted.
+Integrates the gradient flow of question -> pattern -> answer (arXiv 2506.04695) without a language model, in seconds:
+the time until the best pattern has share 1 - epsilon if no rival is above the initial accuracy (fast regime); the time
+until it has 80 % if one is (entangled), over gamma = (1 - share of the rival) / share of the best; the time saved by a
+warm start on the best pattern; and the accuracy that self-certainty leads to, which does not use the correct answer.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -17,17 +16,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.analysis.theory import flow, regime, rewards_from_inside, transition_time
+from jaxreason.analysis.theory import flow, regime, self_certainty_rewards, transition_time
 from jaxreason.runs import check_limits, main, write_csv
 
-SUCCESS = (0.9, 0.7, 0.1)  # of the best pattern, its rival, the rest
+SUCCESS = (0.9, 0.7, 0.1)  # success rates of the best pattern, its rival, the rest
 EPSILONS = (0.1, 0.05, 0.02, 0.01, 0.005)
-STARTS = (0.08, 0.05, 0.03, 0.02, 0.01, 0.005)  # shares of the best pattern, beside 0.6 of the rival
+STARTS = (0.08, 0.05, 0.03, 0.02, 0.01, 0.005)  # initial shares of the best pattern; its rival has 0.6
 
 
 @dataclass(frozen=True)
 class Config:
-    patterns: int = 1000  # of the questions that self-certainty is let loose on
+    patterns: int = 1000  # patterns per question, for self-certainty
     questions: int = 400
     seed: int = 0
     out: str = "runs/pattern_theory"
@@ -40,60 +39,56 @@ def run(cfg: Config) -> dict[str, list[dict]]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         write_csv(folder / f"{name}.csv", rows)
-        shown = Table(*rows[0], title=name)
+        table = Table(*rows[0], title=name)
         for row in rows:
-            shown.add_row(*(f"{value:.4g}" for value in row.values()))
-        console.print(shown)
+            table.add_row(*(f"{value:.4g}" for value in row.values()))
+        console.print(table)
     plot(tables, folder / "theory.png")
     console.print(f"everything of this run: {folder}")
     return tables
 
 
 def fast() -> list[dict]:
-    """No rival: time to 1 - epsilon, which epsilon makes constant where it grows with 1 / epsilon."""
+    """No rival: time until 1 - epsilon; time x epsilon is constant if the time grows as 1 / epsilon."""
     start = (0.30, 0.35, 0.35), (0.9, 0.2, 0.3)
     times = [transition_time(*start, share=1 - epsilon) for epsilon in EPSILONS]
     return [{"epsilon": e, "time": t, "time x epsilon": t * e} for e, t in zip(EPSILONS, times, strict=True)]
 
 
 def entangled() -> list[dict]:
-    """One rival: time to 80 %, the exponent of gamma between neighbours, and the time after fine-tuning that gives a
-    tenth of all shares to the best pattern."""
+    """One rival: time until 80 %, the exponent of gamma between neighbours, and the time from a warm start, which moves
+    a tenth of all shares to the best pattern."""
     rows: list[dict] = []
     for share in STARTS:
         shares = np.array([share, 0.6, 0.4 - share])
-        found = regime(shares, SUCCESS)
-        cured = 0.9 * shares + [0.1, 0, 0]
-        times = transition_time(shares, SUCCESS), transition_time(cured, SUCCESS)
-        slope = np.nan
-        if rows:
-            slope = np.log(times[0] / rows[-1]["time"]) / np.log(found.gamma / rows[-1]["gamma"])
-        rows.append({"share": share, "gamma": found.gamma, "time": times[0], "exponent": slope, "cured": times[1]})
+        gamma, time = regime(shares, SUCCESS).gamma, transition_time(shares, SUCCESS)
+        warm = transition_time(0.9 * shares + [0.1, 0, 0], SUCCESS)
+        exponent = np.log(time / rows[-1]["time"]) / np.log(gamma / rows[-1]["gamma"]) if rows else np.nan
+        rows.append({"share": share, "gamma": gamma, "time": time, "exponent": exponent, "warm_start": warm})
     return rows
 
 
 def certainty(cfg: Config) -> list[dict]:
-    """Questions with patterns of uniformly drawn success and two answers: how often certainty's favourite is the best
-    or the worst of them, and accuracy at the start and after a while of rewarding certainty, or the truth."""
+    """Questions with two answers and patterns of uniform success rates: how often the pattern of highest self-certainty
+    is the best or the worst, and accuracy before and after training on self-certainty, or on correctness."""
     rng, rows = np.random.default_rng(cfg.seed), []
-    for least in (0.0, 0.2, 0.4):
-        success = rng.uniform(least, 1, (cfg.questions, cfg.patterns))
-        favourite = rewards_from_inside(np.stack([success, 1 - success], axis=-1)).argmax(axis=1)
-        places = np.arange(cfg.questions)
+    for minimum in (0.0, 0.2, 0.4):
+        success = rng.uniform(minimum, 1, (cfg.questions, cfg.patterns))
+        favourite = self_certainty(success).argmax(axis=1)
         best = np.mean(favourite == success.argmax(axis=1))
         worst = np.mean(favourite == success.argmin(axis=1))
         few = success[:20, :50]
         uniform = np.full(few.shape[1], 1 / few.shape[1])
         ends = {
-            name: np.mean([flow(uniform, p, [3e3], rewards=paid(p)).accuracy[0] for p in few])
-            for name, paid in {"certainty": inside, "truth": np.asarray}.items()
+            name: np.mean([flow(uniform, p, [3e3], rewards=reward(p)).accuracy[0] for p in few])
+            for name, reward in {"certainty": self_certainty, "truth": np.asarray}.items()
         }
         rows.append(
             {
-                "success from": least,
+                "success from": minimum,
                 "favourite is best": best,
                 "favourite is worst": worst,
-                "its success": success[places, favourite].mean(),
+                "its success": success[np.arange(cfg.questions), favourite].mean(),
                 "accuracy at first": few.mean(),
                 **{f"after {name}": value for name, value in ends.items()},
             }
@@ -101,9 +96,8 @@ def certainty(cfg: Config) -> list[dict]:
     return rows
 
 
-def inside(success: Sequence[float]) -> np.ndarray:
-    success = np.asarray(success)
-    return rewards_from_inside(np.stack([success, 1 - success], axis=-1))
+def self_certainty(success: np.ndarray) -> np.ndarray:
+    return self_certainty_rewards(np.stack([success, 1 - success], axis=-1))
 
 
 def plot(tables: dict[str, list[dict]], file: Path) -> None:
@@ -115,7 +109,7 @@ def plot(tables: dict[str, list[dict]], file: Path) -> None:
     left.set(xlabel="1 / epsilon", ylabel="time until 1 - epsilon", title="fast: no rival")
     gammas = [row["gamma"] for row in tables["entangled"]]
     right.loglog(gammas, [row["time"] for row in tables["entangled"]], "o-", label="measured")
-    right.loglog(gammas, [row["cured"] for row in tables["entangled"]], "s-", label="a tenth fine-tuned to the best")
+    right.loglog(gammas, [row["warm_start"] for row in tables["entangled"]], "s-", label="from a warm start")
     first = tables["entangled"][0]
     right.loglog(gammas, [first["time"] * (g / first["gamma"]) ** 2 for g in gammas], ":", color="gray", label="gamma²")
     right.set(xlabel="gamma", ylabel="time until 80 %", title="entangled: one rival")

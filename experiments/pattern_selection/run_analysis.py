@@ -16,10 +16,10 @@ from jaxreason.analysis import (
     Pattern,
     crossover,
     decompose,
-    labelled,
+    label_samples,
     pass_curve,
     path_coverage,
-    patterns_of,
+    pattern_stats,
     rank_change_ratio,
 )
 from jaxreason.analysis.theory import Fit, Regime, fit_flow, regime
@@ -43,10 +43,10 @@ class RunAnalysis:
         self.steps = read_rows(folder / "metrics.jsonl")
         sets = [json.loads((folder / f"{when}.json").read_text())["held-out"] for when in ("before", "after")]
         self.samples = [each["samples"] for each in sets]
-        self.sides: list[Labelled] = [labelled(samples, labeller) for samples in self.samples]
+        self.sides: list[Labelled] = [label_samples(samples, labeller) for samples in self.samples]
         self.terms = decompose(*self.sides)
-        every = [name for side in self.sides for name in patterns_of(side)]
-        self.patterns = [patterns_of(side, every) for side in self.sides]
+        every = [name for side in self.sides for name in pattern_stats(side)]
+        self.patterns = [pattern_stats(side, every) for side in self.sides]
         self.names = [name for name in self.patterns[0] if max(p[name].share for p in self.patterns) >= COMMON]
         self.success = np.nan_to_num([self.patterns[0][name].success for name in self.names])
         self.best = max(self.names, key=lambda name: self.patterns[0][name].success_interval[0])

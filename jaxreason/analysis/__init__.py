@@ -1,6 +1,6 @@
-"""Which way of reasoning, how often, how well; what changed; what the theory of pattern selection expects."""
+"""Reasoning patterns: labels, frequency and success, their change, and the theory of pattern selection."""
 
-from jaxreason.analysis.labels import LABELLERS, Labeller, cognitive, discovered, judged, structural
+from jaxreason.analysis.labels import LABELLERS, Labeller, cluster_labeller, cognitive, llm_labeller, structural
 from jaxreason.analysis.lexicons import LEXICONS, words_per_thousand
 from jaxreason.analysis.shift import (
     Decomposition,
@@ -9,30 +9,30 @@ from jaxreason.analysis.shift import (
     PatternMonitor,
     crossover,
     decompose,
-    labelled,
+    label_samples,
     pass_curve,
     path_coverage,
-    patterns_of,
+    pattern_stats,
     rank_change_ratio,
 )
 
 __all__ = [
+    "Decomposition",
     "LABELLERS",
     "LEXICONS",
-    "Decomposition",
     "Labelled",
     "Labeller",
     "Pattern",
     "PatternMonitor",
+    "cluster_labeller",
     "cognitive",
     "crossover",
     "decompose",
-    "discovered",
-    "judged",
-    "labelled",
+    "label_samples",
+    "llm_labeller",
     "pass_curve",
     "path_coverage",
-    "patterns_of",
+    "pattern_stats",
     "rank_change_ratio",
     "structural",
     "words_per_thousand",

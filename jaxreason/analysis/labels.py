@@ -1,10 +1,10 @@
-"""Which way of reasoning a text takes. A labeller is a function `str -> label`; one's own is as good as these."""
+"""Labels the reasoning pattern of a text. A labeller is any function `str -> str`."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
-from jaxreason.analysis.lexicons import found
+from jaxreason.analysis.lexicons import behaviours
 from jaxreason.errors import InputError
 
 Labeller = Callable[[str], str]
@@ -17,9 +17,9 @@ _OPERATOR = re.compile(r"(?<=[\d)\s])[+\-*/x×÷](?=[\d(\s])")
 
 
 def structural(text: str) -> str:
-    """By the form of what precedes the answer: `answer only`, `one expression` (a single equation that does all),
-    `equations`, `steps` (numbered, bulleted or named lines), `checked steps` (one of its lines begins with a check),
-    `prose`."""
+    """The form of the text before the answer: `answer only`, `one expression` (a single equation with several
+    operators), `equations`, `steps` (numbered, bulleted or named lines), `checked steps` (a line begins with a check)
+    or `prose`."""
     body = [line for line in text.splitlines() if line.strip() and not _ANSWER.search(line)]
     if not body:
         return "answer only"
@@ -34,44 +34,46 @@ def structural(text: str) -> str:
 
 
 def cognitive(text: str) -> str:
-    """By what it does: those of verification, backtracking, subgoals, backward chaining and branching (Gandhi et al.,
-    arXiv 2503.01307) whose words occur, joined by `+`; else `none`. The paper asks a judge model: see `judged`."""
-    return "+".join(found(text)) or "none"
+    """The cognitive behaviours (Gandhi et al., arXiv 2503.01307) whose words occur, joined by `+`, or `none`.
+
+    Verification, backtracking, subgoals, backward chaining, branching. The paper uses an LLM judge: `llm_labeller`.
+    """
+    return "+".join(behaviours(text)) or "none"
 
 
 LABELLERS: dict[str, Labeller] = {"structural": structural, "cognitive": cognitive}
 
 
-def judged(judge: Callable[[str], str], labels: Collection[str], *, otherwise: str = "other") -> Labeller:
-    """A labeller from a judge, as a language model that was asked which of `labels` a text is.
+def llm_labeller(judge: Callable[[str], str], labels: Collection[str], *, otherwise: str = "other") -> Labeller:
+    """A labeller from an LLM judge, a function from a text to the reply of a model prompted to choose among `labels`.
 
-    Each text is judged once. What the judge says is compared without regard to case and to what is around a label; an
-    answer with none of them, or with several, is `otherwise`.
+    The judge is called once per text. The label is the one that occurs in the reply, whatever the case; a reply with
+    none, or with several, is `otherwise`.
     """
     words = {label: re.compile(rf"(?<!\w){re.escape(label)}(?!\w)", re.IGNORECASE) for label in labels}
 
     @cache
     def label(text: str) -> str:
-        said = judge(text)
-        named = [name for name, word in words.items() if word.search(said)]
+        reply = judge(text)
+        named = [name for name, word in words.items() if word.search(reply)]
         return named[0] if len(named) == 1 else otherwise
 
     return label
 
 
-def discovered(texts: Sequence[str], count: int, *, seed: int = 0) -> Labeller:
-    """A labeller that finds `count` patterns in `texts`: clusters (k-means) of the words and word pairs that tell them
-    apart (tf-idf, numbers read as one word), each named by its three heaviest. Needs the extra `patterns`.
+def cluster_labeller(texts: Sequence[str], count: int, *, seed: int = 0) -> Labeller:
+    """A labeller by `count` k-means clusters of `texts`, on tf-idf of words and word pairs (all numbers are one word).
 
-    What Zhao et al. (arXiv 2506.04695) have a large model do with the base model's responses.
+    A cluster is named by its three words of largest weight. Zhao et al. (arXiv 2506.04695) use a large model for this.
+    Needs the extra `patterns`.
     """
     if not 2 <= count <= len(set(texts)):
-        raise InputError(f"{count} patterns in {len(set(texts))} different texts: give from 2 to as many as there are")
+        raise InputError(f"{count} clusters of {len(set(texts))} different texts: use from 2 to {len(set(texts))}")
     try:
         from sklearn.cluster import KMeans
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ImportError as error:
-        raise InputError("clusters need scikit-learn: pip install 'jaxreason[patterns]'") from error
+        raise InputError("clusters need scikit-learn; run: pip install 'jaxreason[patterns]'") from error
 
     words = TfidfVectorizer(
         preprocessor=lambda text: re.sub(r"\d+(?:[.,]\d+)*", "0", text.lower()),
@@ -81,6 +83,6 @@ def discovered(texts: Sequence[str], count: int, *, seed: int = 0) -> Labeller:
         sublinear_tf=True,
     )
     clusters = KMeans(count, n_init=4, random_state=seed).fit(words.fit_transform(texts))
-    names = words.get_feature_names_out()
+    names = words.get_feature_names_out().tolist()
     heaviest = [", ".join(names[i] for i in center.argsort()[::-1][:3]) for center in clusters.cluster_centers_]
     return lambda text: heaviest[clusters.predict(words.transform([text]))[0]]

@@ -1,7 +1,7 @@
-"""Words that tell how a text reasons: branching off, going back, checking.
+"""Word lists of reasoning behaviours: branching, backtracking, verification.
 
-The first three lists are those of ThinkLogit's published analysis (https://github.com/yunx-z/think-logit) and of RAST
-(arXiv 2506.15710). There a tagger reduces words to their lemmas; here a word counts in its regular forms.
+The lists are from ThinkLogit's published analysis (https://github.com/yunx-z/think-logit) and RAST (arXiv 2506.15710).
+They lemmatise words with a tagger; here a word matches in its regular inflections.
 """
 
 import re
@@ -19,25 +19,25 @@ def _forms(word: str) -> str:
     return rf"{word}|{stem}(?:y|e|s|es|ies|ed|ied|ing|ying|{stem[-1]}ing|{stem[-1]}ed)"
 
 
-MORE = {
+EXTRA_LEXICONS = {
     "subgoals": "first, firstly, second, secondly, next, step, finally, subproblem, goal",
     "backward chaining": "backward, backwards, reverse, working back, work back, to reach, to get to, in order to",
 }
-"""Our own, for behaviours that Gandhi et al. (arXiv 2503.01307) describe without a list."""
+"""Written for this library, for behaviours that Gandhi et al. (arXiv 2503.01307) describe without a list."""
 
 PATTERNS = {
     name: re.compile(rf"\b(?:{'|'.join(map(_forms, words.split(', ')))})\b", re.IGNORECASE)
-    for name, words in (LEXICONS | MORE).items()
+    for name, words in (LEXICONS | EXTRA_LEXICONS).items()
 }
 
 
-def found(text: str) -> list[str]:
-    """The behaviours whose words occur in a text."""
+def behaviours(text: str) -> list[str]:
+    """The behaviours whose words occur in `text`."""
     return [name for name, pattern in PATTERNS.items() if pattern.search(text)]
 
 
 def words_per_thousand(texts: Iterable[str]) -> dict[str, float]:
-    """How often the words of each lexicon occur among a thousand words of the texts."""
+    """Occurrences of the words of each lexicon per thousand words of `texts`."""
     texts = list(texts)
     words = sum(len(re.findall(r"\w+", text)) for text in texts)
     return {name: 1000 * sum(len(PATTERNS[name].findall(text)) for text in texts) / max(1, words) for name in LEXICONS}

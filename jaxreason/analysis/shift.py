@@ -1,11 +1,13 @@
-"""What changed between two models, or two moments of training: which patterns are chosen, and how well each is carried
-out. NumPy, float64."""
+"""Change of reasoning patterns between two models or two training steps: how often each is used, how often it succeeds.
+
+NumPy, float64.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from jaxreason.analysis.labels import Labeller
 from jaxreason.errors import InputError
@@ -15,19 +17,20 @@ Interval = tuple[float, float]
 
 
 class Labelled(NamedTuple):
-    """Completions that were sorted by pattern, one an entry."""
+    """Completions with their pattern labels."""
 
     problems: Int[np.ndarray, "N"]
-    """Number of the problem each one answers."""
-    labels: np.ndarray
-    """Of text, [N]."""
+    """Index of the problem of each completion."""
+    labels: Shaped[np.ndarray, "N"]
+    """Strings."""
     right: Bool[np.ndarray, "N"]
+    """True for correct completions."""
 
 
-def labelled(samples: Sequence[Mapping[str, Any]], labeller: Labeller, *, grade: str = "lenient") -> Labelled:
-    """Of the rows of an evaluation or of a step (`Evaluation.samples`, `StepResult.samples`)."""
+def label_samples(samples: Sequence[Mapping[str, Any]], labeller: Labeller, *, grade: str = "lenient") -> Labelled:
+    """Labels the rows of an evaluation or of a training step (`Evaluation.samples`, ...)."""
     if not samples:
-        raise InputError("there are no samples: give at least one completion")
+        raise InputError("there are no samples; give at least one completion")
     return Labelled(
         np.array([sample["index"] for sample in samples]),
         np.array([labeller(sample["completion"]) for sample in samples]),
@@ -36,66 +39,68 @@ def labelled(samples: Sequence[Mapping[str, Any]], labeller: Labeller, *, grade:
 
 
 class Pattern(NamedTuple):
-    """A pattern in a set of completions; intervals are Wilson's, 95 %, and take completions to be independent."""
+    """Statistics of a pattern; 95 % Wilson intervals, which assume independent completions."""
 
     count: int
     share: float
     share_interval: Interval
     success: float
-    """Of the completions that have it, how many are right; NaN where none has."""
+    """Share of its completions that are correct; NaN without completions."""
     success_interval: Interval
 
 
-def patterns_of(sample: Labelled, names: Sequence[str] = ()) -> dict[str, Pattern]:
-    """Every pattern, the most frequent first; those of `names` also where none has them."""
-    total, found = len(sample.right), {}
+def pattern_stats(sample: Labelled, names: Sequence[str] = ()) -> dict[str, Pattern]:
+    """Every pattern, the most frequent first; those of `names` also without completions."""
+    total, patterns = len(sample.right), {}
     for name in (*np.unique(sample.labels).tolist(), *names):
-        of = sample.right[sample.labels == name]
-        count, right = len(of), int(of.sum())
+        grades = sample.right[sample.labels == name]
+        count, right = len(grades), int(grades.sum())
         success = (right / count, wilson_interval(right, count)) if count else (np.nan, (0.0, 1.0))
-        found[name] = Pattern(count, count / total, wilson_interval(count, total), *success)
-    return dict(sorted(found.items(), key=lambda item: -item[1].count))
+        patterns[name] = Pattern(count, count / total, wilson_interval(count, total), *success)
+    return dict(sorted(patterns.items(), key=lambda item: -item[1].count))
 
 
 class PatternMonitor:
-    """`monitor(samples)` says of a step's samples what share each pattern has and how often it succeeds, as metrics
-    `pattern_NAME_share` and, where any has it, `pattern_NAME_success`. Names that were met stay."""
+    """`monitor(samples)` returns metrics of a step's samples: `pattern_NAME_share` and `pattern_NAME_success`.
+
+    Patterns seen in earlier steps stay in the metrics; without completions they have no success.
+    """
 
     def __init__(self, labeller: Labeller, *, grade: str = "lenient"):
         self.labeller, self.grade = labeller, grade
         self.names: dict[str, None] = {}
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        found = patterns_of(labelled(samples, self.labeller, grade=self.grade), list(self.names))
-        self.names |= dict.fromkeys(found)
+        patterns = pattern_stats(label_samples(samples, self.labeller, grade=self.grade), list(self.names))
+        self.names |= dict.fromkeys(patterns)
         metrics = {}
-        for name, pattern in found.items():
-            place = "pattern_" + name.replace(" ", "_")
-            metrics[f"{place}_share"] = pattern.share
+        for name, pattern in patterns.items():
+            prefix = "pattern_" + name.replace(" ", "_")
+            metrics[f"{prefix}_share"] = pattern.share
             if pattern.count:
-                metrics[f"{place}_success"] = pattern.success
+                metrics[f"{prefix}_success"] = pattern.success
         return metrics
 
 
 class Decomposition(NamedTuple):
-    """ΔACC = selection + execution + interaction, exactly; each with its 95 % interval."""
+    """ΔACC = selection + execution + interaction (exact), each with a 95 % interval."""
 
     total: float
     selection: float
-    """Σ Δπ p: other patterns are chosen, each as good as before."""
+    """Σ Δπ p: change of pattern shares, at the success rates before."""
     execution: float
-    """Σ π Δp: the same are chosen, carried out better or worse."""
+    """Σ π Δp: change of success rates, at the shares before."""
     interaction: float
     """Σ Δπ Δp."""
     intervals: dict[str, Interval]
-    """By the name of the term; from problems drawn with replacement."""
+    """By the name of the term; a bootstrap over problems."""
 
 
 def decompose(before: Labelled, after: Labelled, *, draws: int = 1000, seed: int = 0) -> Decomposition:
-    """Whether accuracy changed because other patterns were chosen, or because they were carried out better.
+    """Decomposes the change of accuracy into change of pattern shares π and change of success rates p.
 
-    π is a pattern's share, p its success before. A pattern that only one side has succeeds there as it would on the
-    other: what it brings is selection. Problems of both sides are drawn together where they are the same.
+    A pattern that occurs on one side only is given the same success rate on the other: its effect is selection. The
+    bootstrap draws problems, the same ones for both sides.
     """
     names, problems = (np.unique(np.concatenate(x)) for x in zip(before[1::-1], after[1::-1], strict=True))
     first, second = (_counts(side, names, problems) for side in (before, after))
@@ -109,20 +114,21 @@ def decompose(before: Labelled, after: Labelled, *, draws: int = 1000, seed: int
             Decomposition._fields, *np.nanpercentile(np.stack(spread), [2.5, 97.5], axis=-1), strict=False
         )
     }
-    return Decomposition(*map(float, exact), intervals)
+    total, selection, execution, interaction = map(float, exact)
+    return Decomposition(total, selection, execution, interaction, intervals)
 
 
 def _counts(side: Labelled, names: np.ndarray, problems: np.ndarray) -> Float[np.ndarray, "2 P L"]:
-    """How many completions of each problem have each pattern, and how many of these are right."""
+    """Number of completions by problem and pattern, and number of correct ones."""
     counts = np.zeros((2, len(problems), len(names)))
-    place = np.searchsorted(problems, side.problems), np.searchsorted(names, side.labels)
-    np.add.at(counts[0], place, 1)
-    np.add.at(counts[1], place, side.right)
+    cells = np.searchsorted(problems, side.problems), np.searchsorted(names, side.labels)
+    np.add.at(counts[0], cells, 1)
+    np.add.at(counts[1], cells, side.right)
     return counts
 
 
 def _terms(first: Float[np.ndarray, "*draws 2 L"], second: Float[np.ndarray, "*draws 2 L"]) -> tuple[Any, ...]:
-    """Total, selection, execution and interaction of counts, right counts by pattern."""
+    """Total, selection, execution and interaction from the counts of `_counts`, summed over problems."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shares, success = zip(
             *((n / n.sum(axis=-1, keepdims=True), r / n) for n, r in (np.moveaxis(x, -2, 0) for x in (first, second))),
@@ -131,26 +137,29 @@ def _terms(first: Float[np.ndarray, "*draws 2 L"], second: Float[np.ndarray, "*d
     p = np.where(np.isnan(success[0]), success[1], success[0])
     q = np.where(np.isnan(success[1]), success[0], success[1])
     p, q = (np.nan_to_num(x) for x in (p, q))
-    moved, better = shares[1] - shares[0], q - p
+    share_change, success_change = shares[1] - shares[0], q - p
     total = (shares[1] * q).sum(axis=-1) - (shares[0] * p).sum(axis=-1)
-    return total, (moved * p).sum(axis=-1), (shares[0] * better).sum(axis=-1), (moved * better).sum(axis=-1)
+    selection, execution = (share_change * p).sum(axis=-1), (shares[0] * success_change).sum(axis=-1)
+    return total, selection, execution, (share_change * success_change).sum(axis=-1)
 
 
 def path_coverage(base_ranks: Int[np.ndarray, "P G T"], mask: Bool[np.ndarray, "P G T"]) -> float:
-    """The share of a tuned model's tokens that the base would have chosen, too, its most probable ones (RAST, arXiv
-    2506.15710). Ranks: `jaxreason.models.token_ranks`."""
+    """Share of the tuned model's tokens that are the base model's most probable ones (RAST, arXiv 2506.15710).
+
+    Ranks: `jaxreason.models.token_ranks`.
+    """
     return float((np.asarray(base_ranks) == 0)[np.asarray(mask)].mean())
 
 
 def rank_change_ratio(
     base_ranks: Int[np.ndarray, "P G T"], tuned_ranks: Int[np.ndarray, "P G T"], mask: Bool[np.ndarray, "P G T"]
 ) -> float:
-    """The share of tokens whose place in the order of probability differs between two models (arXiv 2506.04695v2)."""
+    """Share of tokens whose rank by probability differs between the two models (arXiv 2506.04695v2)."""
     return float((np.asarray(base_ranks) != np.asarray(tuned_ranks))[np.asarray(mask)].mean())
 
 
 def pass_curve(right: Num[np.ndarray, "P N"] | Bool[np.ndarray, "P N"]) -> dict[int, tuple[float, float]]:
-    """pass@k and its standard error over problems for k = 1, 2, 4, ... up to the N samples of each."""
+    """pass@k and its standard error over problems, for k = 1, 2, 4, ... up to N samples."""
     samples = right.shape[1]
     counts = right.sum(axis=1)
     curve = {}
@@ -160,8 +169,8 @@ def pass_curve(right: Num[np.ndarray, "P N"] | Bool[np.ndarray, "P N"]) -> dict[
 
 
 def crossover(base: Mapping[int, tuple[float, float]], tuned: Mapping[int, tuple[float, float]]) -> int | None:
-    """The smallest k from which on the base solves as many problems as the tuned model, which led before; None if there
-    is none (Yue et al., arXiv 2504.13837)."""
+    """The smallest k from which on the base model's pass@k is at least the tuned model's, if that led at a smaller k;
+    else None (Yue et al., arXiv 2504.13837)."""
     led = False
     for k in sorted(base):
         led |= tuned[k][0] > base[k][0]

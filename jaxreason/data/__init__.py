@@ -1,4 +1,4 @@
-"""What supervised training reads: JSONL files, packing, selection among samples."""
+"""Data of supervised training: JSONL files, packing, selection among samples."""
 
 from jaxreason.data.jsonl import (
     PreferencePair,

@@ -1,33 +1,37 @@
-"""What others wrote to learn from, as JSONL: conversations, prompts with completions, pairs. Refused by line number."""
+"""JSONL training files: conversations, prompt-completion pairs, preference pairs, teacher samples.
+
+Errors name the file and the line.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxreason.errors import InputError
-from jaxreason.tasks.files import read, rows
+from jaxreason.tasks.files import parse_jsonl, read_bytes
 from jaxreason.text.chat import encode_answer, encode_conversation, encode_prompt
 from jaxreason.text.documents import Document, prompt_completion
 from jaxreason.text.tokenizer import Tokenizer
 
 
 class PreferencePair(NamedTuple):
-    """Two completions of one prompt, the better one first, each with its end."""
+    """Token ids of a prompt and two completions, each with its stop token."""
 
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
     sources: tuple[str, str] = ("", "")
-    """Who wrote each, and whether it is right: `tiny right`."""
+    """Model and correctness of (chosen, rejected), as in `tiny right`."""
     name: str = "a pair"
 
 
 def load_sft_jsonl(path: str | Path, tokenizer: Tokenizer) -> list[Document]:
-    """Lines of `messages`, a conversation whose every assistant turn is learned, or of `prompt` and `completion`.
+    """Lines with `messages` (loss on every assistant turn), or with `prompt` and `completion`, as in TRL.
 
-    A prompt is plain text or messages; a completion is text or one message of the assistant.
+    A prompt is plain text or messages; a completion is text or one assistant message.
     """
     documents = []
     for where, row in _rows(path):
@@ -38,14 +42,14 @@ def load_sft_jsonl(path: str | Path, tokenizer: Tokenizer) -> list[Document]:
             answer = encode_answer(tokenizer, prompt, completion)
             documents.append(prompt_completion(encode_prompt(tokenizer, prompt), answer, where))
         else:
-            raise InputError(f"{where} has neither 'messages' nor 'prompt' and 'completion'; write one of the two")
+            raise InputError(f"{where} has neither 'messages' nor 'prompt' and 'completion'; write either")
     if not documents:
-        raise InputError(f"{path} has no line to learn from; write one JSON object a line")
+        raise InputError(f"{path} has no examples; write one JSON object per line")
     return documents
 
 
 def load_preference_jsonl(path: str | Path, tokenizer: Tokenizer) -> list[PreferencePair]:
-    """Lines of `prompt`, `chosen` and `rejected`, and perhaps `chosen_source` and `rejected_source`."""
+    """Lines with `prompt`, `chosen` and `rejected`; optional: `chosen_source` and `rejected_source`."""
     pairs = []
     for where, row in _rows(path):
         if missing := [field for field in ("prompt", "chosen", "rejected") if field not in row]:
@@ -53,63 +57,66 @@ def load_preference_jsonl(path: str | Path, tokenizer: Tokenizer) -> list[Prefer
         prompt = _prompt(row["prompt"], where)
         chosen, rejected = (_text(row[side], side, where) for side in ("chosen", "rejected"))
         if chosen == rejected:
-            raise InputError(f"{where} has the same text as 'chosen' and 'rejected': there is nothing to prefer")
-        sides = (encode_answer(tokenizer, prompt, side) for side in (chosen, rejected))
-        sources = tuple(str(row.get(f"{side}_source", "")) for side in ("chosen", "rejected"))
-        pairs.append(PreferencePair(encode_prompt(tokenizer, prompt), *sides, sources, where))
+            raise InputError(f"{where} has the same 'chosen' and 'rejected' text; make them differ")
+        sources = str(row.get("chosen_source", "")), str(row.get("rejected_source", ""))
+        ids = encode_answer(tokenizer, prompt, chosen), encode_answer(tokenizer, prompt, rejected)
+        pairs.append(PreferencePair(encode_prompt(tokenizer, prompt), ids[0], ids[1], sources, where))
     if not pairs:
-        raise InputError(f"{path} has no pair; write one JSON object a line")
+        raise InputError(f"{path} has no pairs; write one JSON object per line")
     return pairs
 
 
 class TeacherSample(NamedTuple):
-    """What a teacher said to a task's question."""
+    """A teacher's completion of a question of the task."""
 
     question: str
     completion: str
     name: str
     tokens: list[int] | None = None
-    """The completion's ids, its end included, if `top` was stored."""
-    topk: tuple[np.ndarray, np.ndarray] | None = None
-    """[T C] most probable ids in the place of each token, and their log-probabilities at the file's temperature."""
+    """Token ids of the completion with its stop token, if `topk` is stored."""
+    topk: tuple[Int[np.ndarray, "T C"], Float[np.ndarray, "T C"]] | None = None
+    """The C most probable tokens at each position, and their log-probabilities at the file's temperature."""
 
 
 def load_teacher_jsonl(path: str | Path, *, temperature: float = 1.0) -> list[TeacherSample]:
-    """Lines of `question` and `completion`; with `tokens`, `top_ids`, `top_logps` and `temperature` also the teacher's
-    most probable tokens, equally many everywhere."""
-    taught, counts = [], set()
+    """Lines with `question` and `completion`; optional: `tokens`, `top_ids`, `top_logps` and `temperature`.
+
+    These are the teacher's most probable tokens, equally many at every position of the file.
+    """
+    samples, counts = [], set()
     for where, row in _rows(path):
         question, completion = (_text(row.get(field, ""), field, where) for field in ("question", "completion"))
-        tokens, top = None, None
+        tokens, topk = None, None
         if "top_ids" in row:
-            tokens, top = row.get("tokens"), _top(row, where)
-            counts.add(top[0].shape[1])
-            if row.get("temperature") != temperature:
-                stored = row.get("temperature")
-                raise InputError(f"{where} was stored at temperature {stored}, not {temperature}: give that one")
-        taught.append(TeacherSample(question, completion, where, tokens, top))
-    if not taught or len(counts) > 1 or (counts and any(row.topk is None for row in taught)):
-        raise InputError(f"{path} has not the same number of stored tokens everywhere, or no line: write it anew")
-    return taught
+            tokens, topk = row.get("tokens"), _topk(row, where)
+            counts.add(topk[0].shape[1])
+            if (stored := row.get("temperature")) != temperature:
+                raise InputError(f"{where} was stored at temperature {stored}, not {temperature}: use {stored}")
+        samples.append(TeacherSample(question, completion, where, tokens, topk))
+    if not samples:
+        raise InputError(f"{path} has no samples; write one JSON object per line")
+    if len(counts) > 1 or (counts and any(sample.topk is None for sample in samples)):
+        raise InputError(f"{path} has different numbers of stored tokens; store equally many on every line")
+    return samples
 
 
-def _top(row: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
+def _topk(row: dict[str, Any], where: str) -> tuple[Int[np.ndarray, "T C"], Float[np.ndarray, "T C"]]:
     try:
         ids, logps = np.array(row["top_ids"], np.int32), np.array(row["top_logps"], np.float32)
-        good = ids.shape == logps.shape == (len(row["tokens"]), ids.shape[1]) and ids.size and ids.min() >= 0
-        good = good and (np.exp(logps).sum(axis=1) <= 1.001).all()  # NaN is not
+        valid = ids.shape == logps.shape == (len(row["tokens"]), ids.shape[1]) and ids.size and ids.min() >= 0
+        valid = valid and (np.exp(logps).sum(axis=1) <= 1.001).all()  # also False for NaN
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise InputError(
-            f"{where}: 'tokens', 'top_ids' and 'top_logps' do not fit together; give for every token equally many ids "
-            "and log-probabilities that add up to at most 1"
+            f"{where} has 'tokens', 'top_ids' and 'top_logps' that do not match; give equally many ids and "
+            "log-probabilities for every token, of probabilities that sum to at most 1"
         )
     return ids, logps
 
 
 def _rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for index, row in rows(read(Path(path)), f"{path}", {}):
+    for index, row in parse_jsonl(read_bytes(Path(path)), f"{path}", {}):
         yield f"{path} line {index + 1}", row
 
 
@@ -118,7 +125,7 @@ def _messages(value: Any, where: str) -> list[Any]:
         raise InputError(f"{where} has messages {str(value)[:40]!r}; give a list of them")
     for message in value:
         if not (isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))):
-            raise InputError(f"{where} has the message {str(message)[:40]!r}; give the texts 'role' and 'content'")
+            raise InputError(f"{where} has the message {str(message)[:40]!r}; give strings 'role' and 'content'")
     return value
 
 
@@ -126,7 +133,7 @@ def _prompt(value: Any, where: str) -> str | list[Any]:
     if isinstance(value, str) and value:
         return value
     if not value or isinstance(value, str):
-        raise InputError(f"{where} has an empty prompt; write one or delete the line")
+        raise InputError(f"{where} has an empty prompt; fill it in or delete the line")
     return _messages(value, where)
 
 
@@ -134,8 +141,8 @@ def _text(value: Any, field: str, where: str) -> str:
     if isinstance(value, list):
         turns = _messages(value, where)
         if len(turns) != 1 or turns[0]["role"] != "assistant":
-            raise InputError(f"{where} has a {field} of {len(turns)} messages; give one, of the assistant")
+            raise InputError(f"{where} has a {field} of {len(turns)} messages; give one assistant message")
         value = turns[0]["content"]
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where} has the {field} {str(value)[:40]!r}; write a text that is not empty")
+        raise InputError(f"{where} has the {field} {str(value)[:40]!r}; write a non-empty string")
     return value

@@ -1,4 +1,4 @@
-"""Texts of different lengths to rows of one length, without one seeing another."""
+"""Packs documents of different lengths into rows of one length; segment ids keep their attention apart."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from jaxreason.errors import InputError
 from jaxreason.text.documents import Document
 from jaxreason.types import PackedBatch
 
-ROOMS = 8
-"""Into how many sizes the number of tokens that a row learns is rounded up: each is compiled once."""
+TARGET_BUCKETS = 8
+"""The number of targets per row is rounded up to a multiple of `length / TARGET_BUCKETS`; each is compiled once."""
 
 
 class Placement(NamedTuple):
@@ -21,16 +21,16 @@ class Placement(NamedTuple):
 
 
 def first_fit(documents: Iterable[Document], *, rows: int, length: int) -> Iterator[Placement]:
-    """Each document in the first of `rows` rows of `length` tokens with room, until one fits nowhere.
+    """Places each document in the first of `rows` rows with enough free tokens; stops at the first that fits in none.
 
-    That one is left out: take the next batch from a fresh stream, or from a position counted in documents.
+    That document is consumed but not placed: begin the next batch at a position counted in documents.
     """
     used = np.zeros(rows, np.int64)
     for document in documents:
         size = len(document.tokens)
         if size > length:
             raise InputError(
-                f"{document.name} has {size} tokens, more than a row of {length}: shorten it or lengthen the rows"
+                f"{document.name} has {size} tokens, more than a row of {length}: shorten it or use longer rows"
             )
         fitting = np.flatnonzero(used + size <= length)
         if not fitting.size:
@@ -39,53 +39,54 @@ def first_fit(documents: Iterable[Document], *, rows: int, length: int) -> Itera
         used[fitting[0]] += size
 
 
-def pack(placed: Iterable[Placement], *, rows: int, length: int) -> PackedBatch:
-    """The rows, of documents that `first_fit` put there."""
+def pack(placements: Iterable[Placement], *, rows: int, length: int) -> PackedBatch:
+    """The batch of documents placed by `first_fit`."""
     tokens, segments = np.zeros((2, rows, length), np.int32)
     mask, count = np.zeros((rows, length), bool), np.zeros(rows, np.int32)
-    for document, row, begin in placed:
+    for document, row, begin in placements:
         end = begin + len(document.tokens)
         tokens[row, begin:end] = document.tokens
         mask[row, begin:end] = True if document.loss_mask is None else document.loss_mask
         mask[row, begin : begin + 1] = False
         count[row] += 1
         segments[row, begin:end] = count[row]
-    room = -(-mask.sum(axis=1).max() // (length / ROOMS))
-    first = np.argsort(~mask, axis=1, kind="stable")[:, : max(1, int(room * length / ROOMS))]
+    buckets = -(-mask.sum(axis=1).max() // (length / TARGET_BUCKETS))
+    first = np.argsort(~mask, axis=1, kind="stable")[:, : max(1, int(buckets * length / TARGET_BUCKETS))]
     return PackedBatch(tokens, segments, np.where(np.take_along_axis(mask, first, axis=1), first, 0).astype(np.int32))
 
 
 def pack_teacher_topk(
-    placed: Sequence[Placement], *, rows: int, room: int
+    placements: Sequence[Placement], *, rows: int, targets: int
 ) -> tuple[Int[np.ndarray, "P M C"], Float[np.ndarray, "P M C"]] | None:
-    """What teachers stored of the same documents, in the order of `Packed.places`; None where they stored nothing."""
-    if any(document.topk is None for document, *_ in placed):
+    """The documents' teacher top-k, in the order of `PackedBatch.target_positions`; None if any document has none."""
+    topks = [document.topk for document, *_ in placements if document.topk is not None]
+    if len(topks) < len(placements):
         return None
-    shape, used = (rows, room, placed[0].document.topk[0].shape[1]), np.zeros(rows, np.int32)
+    shape, used = (rows, targets, topks[0][0].shape[1]), np.zeros(rows, np.int32)
     ids, logps = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-    for document, row, _ in placed:
+    for (_, row, _), topk in zip(placements, topks, strict=True):
         begin = used[row]
-        used[row] += len(document.topk[0])
-        ids[row, begin : used[row]], logps[row, begin : used[row]] = document.topk
+        used[row] += len(topk[0])
+        ids[row, begin : used[row]], logps[row, begin : used[row]] = topk
     return ids, logps
 
 
 def filter_or_truncate(documents: Iterable[Document], length: int, *, truncate: bool) -> tuple[list[Document], int]:
-    """The documents, none longer than `length`, and how many were cut or, with nothing to learn left, dropped.
+    """(documents of at most `length` tokens, number of truncated ones); those left without a loss are dropped.
 
-    Without `truncate` a longer one is refused.
+    Without `truncate` a longer document is an InputError.
     """
-    fitting, cut = [], 0
+    fitting, truncated = [], 0
     for document in documents:
         if len(document.tokens) > length:
             if not truncate:
                 raise InputError(
-                    f"{document.name} has {len(document.tokens)} tokens, more than a row of {length}: lengthen the "
-                    "rows (--length), or cut it with --truncate"
+                    f"{document.name} has {len(document.tokens)} tokens, more than a row of {length}: use a larger "
+                    "--seq-len, or --truncate"
                 )
-            cut += 1
+            truncated += 1
             loss_mask = None if document.loss_mask is None else document.loss_mask[:length]
             document = document._replace(tokens=document.tokens[:length], loss_mask=loss_mask)
         if document.loss_mask is None or any(document.loss_mask[1:]):
             fitting.append(document)
-    return fitting, cut
+    return fitting, truncated

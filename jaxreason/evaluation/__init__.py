@@ -1,4 +1,4 @@
-"""What a model can do, with error bars."""
+"""Accuracy on held-out problems with error bars; tables and plots."""
 
 from jaxreason.evaluation.evaluate import Evaluation, evaluate
 from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k, wilson_interval

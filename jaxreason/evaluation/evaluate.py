@@ -1,4 +1,4 @@
-"""A model on held-out problems: samples, grades, and the numbers with their errors."""
+"""Evaluates a model on held-out problems: samples, grades, metrics with standard errors."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k
 from jaxreason.rewards import numbers
 from jaxreason.rewards.grading import AsyncGrader, Reward
+from jaxreason.rewards.intrinsic import lenient_answers
 from jaxreason.sampling.rollout import ProblemSampler, sample_all
 from jaxreason.tasks import Problem
 from jaxreason.types import Params
@@ -18,7 +19,7 @@ from jaxreason.types import Params
 class Evaluation(NamedTuple):
     summary: dict[str, float | int]
     samples: list[dict[str, Any]]
-    """One row a completion, problems in the order given."""
+    """One row per completion, in the order of the problems."""
 
 
 def evaluate(
@@ -30,30 +31,29 @@ def evaluate(
     key: Key[Array, ""],
     graders: Mapping[str, Reward] = MappingProxyType({}),
 ) -> Evaluation:
-    """Samples `group_size` completions of every problem and grades them strictly and leniently, side by side.
+    """Samples `group_size` completions of every problem and grades them with the strict and the lenient verifier.
 
-    `pass@1`, `se`: strict, over `n` problems, the error clustered by problem; `lenient_*`: the last number counts where
-    no answer is marked; `NAME_*`: by further `graders`; `pass@k` and `maj@k` (k = `group_size`, more than one) are lenient;
-    lengths are in tokens.
+    `pass@1`, `se`: strict, over `n` problems, standard error clustered by problem; `lenient_*`: a completion without a
+    marked answer is graded by its last number; `NAME_*`: further `graders`; `pass@k` and `maj@k` (k = `group_size` > 1)
+    are lenient; lengths are in tokens.
     """
     graders = {"strict": numbers.strict, "lenient": numbers.lenient, **graders}
     lengths, truncated = np.zeros((2, len(problems), group_size))
     seconds = 0.0
-    with AsyncGrader(problems, set(graders.values())) as grading:
-        for done in sample_all(sampler, params, problems, group_size=group_size, key=key):
-            grading.add(done.rows, done.texts)
-            lengths[done.rows], truncated[done.rows] = done.rollouts.lengths, done.rollouts.truncated
-            seconds += done.seconds
+    with AsyncGrader(problems, set(graders.values())) as grader:
+        for batch in sample_all(sampler, params, problems, group_size=group_size, key=key):
+            grader.add(batch.rows, batch.texts)
+            lengths[batch.rows], truncated[batch.rows] = batch.rollouts.lengths, batch.rollouts.truncated
+            seconds += batch.seconds
 
-    completions, by_reward = grading.completions, grading.grades
-    grades = {name: by_reward[grader].astype(np.float64) for name, grader in graders.items()}
+    completions, by_reward = grader.completions, grader.grades
+    grades = {name: by_reward[reward].astype(np.float64) for name, reward in graders.items()}
     summary: dict[str, float | int] = {"n": len(problems)}
     for name, values in grades.items():
         prefix = "" if name == "strict" else f"{name}_"
         summary[f"{prefix}pass@1"], summary[f"{prefix}se"] = mean_with_se(values)
     if group_size > 1:
-        pairs = zip(completions, problems, strict=True)
-        answers = [[numbers.extract_answer(text, problem, lenient=True) for text in group] for group, problem in pairs]
+        answers = [lenient_answers(group, problem) for group, problem in zip(completions, problems, strict=True)]
         summary[f"pass@{group_size}"] = float(pass_at_k(group_size, grades["lenient"].sum(axis=1), group_size).mean())
         summary[f"maj@{group_size}"] = maj_at_k(answers, grades["lenient"], group_size, numbers.equal)
     summary |= {

@@ -11,10 +11,10 @@ from jaxreason.rewards.votes import majority_vote
 
 
 def mean_with_se(correct: Num[np.ndarray, "P G"] | Bool[np.ndarray, "P G"]) -> tuple[float, float]:
-    """pass@1 and its standard error, clustered by problem: samples of one problem are not independent evidence.
+    """pass@1 and its standard error, clustered by problem: samples of one problem are not independent.
 
     With m_p the mean over the G samples of problem p: mean = sum(m_p) / P, se = sqrt(sum((m_p - mean)^2) / (P - 1) / P)
-    (Miller 2024, arXiv 2411.00640). One problem alone gives no spread: its se is infinite.
+    (Miller 2024, arXiv 2411.00640). With one problem the se is infinite.
     """
     if correct.size == 0:
         raise InputError(f"correct has shape {correct.shape}; give at least one problem and one sample")
@@ -27,7 +27,7 @@ def mean_with_se(correct: Num[np.ndarray, "P G"] | Bool[np.ndarray, "P G"]) -> t
 def pass_at_k(
     n: int | np.integer | Int[np.ndarray, "..."], c: int | np.integer | Int[np.ndarray, "..."], k: int
 ) -> Float[np.ndarray, "..."]:
-    """Unbiased chance that at least one of k samples is correct, from c correct among n, for each problem.
+    """Unbiased estimate of the probability that one of k samples is correct, from c correct of n, per problem.
 
     1 - C(n - c, k) / C(n, k), as a product of k ratios (Chen et al. 2021, arXiv 2107.03374, eq. 1).
     """
@@ -35,11 +35,11 @@ def pass_at_k(
     if k < 1 or (k > n).any():
         raise InputError(f"k = {k} with n = {n.min():.0f} samples; pass@k needs 1 <= k <= n")
     if (c < 0).any() or (c > n).any():
-        raise InputError(f"c is between {c.min():.0f} and {c.max():.0f}; it counts the correct ones of n samples")
+        raise InputError(f"c is between {c.min():.0f} and {c.max():.0f}; give 0 <= c <= n correct samples")
     all_wrong = np.ones(n.shape)
-    for drawn in range(k):  # the next sample is wrong as well; none are left once drawn = n - c
+    for drawn in range(k):  # times the probability that the next sample is wrong too; 0 from drawn = n - c
         all_wrong = all_wrong * np.maximum(n - c - drawn, 0) / (n - drawn)
-    return np.asarray(1 - all_wrong)  # NumPy turns a result without axes into a scalar
+    return np.asarray(1 - all_wrong)  # NumPy makes a scalar of a 0-d result
 
 
 def maj_at_k(
@@ -48,14 +48,14 @@ def maj_at_k(
     k: int,
     equal: Callable[[str, str], bool],
 ) -> float:
-    """Accuracy of the majority of k samples, averaged over the G // k disjoint blocks of each problem.
+    """Accuracy of the majority vote of k samples, averaged over the G // k disjoint blocks of each problem.
 
-    `correct[p, g]` grades `answers[p][g]`; a block without any answer is wrong; samples after the last whole block
-    are not used.
+    `correct[p, g]` grades `answers[p][g]`. A block without answers is wrong; samples after the last full block are
+    ignored.
     """
     problems, samples = correct.shape
     if len(answers) != problems or any(len(row) != samples for row in answers):
-        raise InputError(f"answers do not have the shape {correct.shape} of correct; give one answer for each grade")
+        raise InputError(f"answers do not have the shape {correct.shape} of correct; give one answer per grade")
     if not 1 <= k <= samples or problems == 0:
         raise InputError(f"k = {k} with {samples} samples of {problems} problems; maj@k needs 1 <= k <= samples")
     scores = []
@@ -67,7 +67,7 @@ def maj_at_k(
 
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval for a proportion that stays inside [0, 1] and is honest near its ends (Wilson 1927).
+    """Score interval of a proportion: inside [0, 1], with good coverage near 0 and 1 (Wilson 1927).
 
     (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), with p = successes / n; z = 1.96 for 95 %.
     """

@@ -1,13 +1,19 @@
-"""What a run shows at its end: a plot of its curves and a table of before and after."""
+"""Plots and tables of runs and evaluations."""
 
 from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from rich.table import Table
 from rich.text import Text
 
 from jaxreason.evaluation.metrics import wilson_interval
+
+if TYPE_CHECKING:  # imported where used, because it takes a second
+    import matplotlib.axes
+    import matplotlib.figure
 
 PANELS = {
     "accuracy": ("strict_share", "lenient_share"),
@@ -15,25 +21,24 @@ PANELS = {
     "completion length (tokens)": ("length_mean",),
     "entropy (nats)": ("entropy",),
     "loss": ("loss",),
-    "rewards of the two sides": ("reward_chosen", "reward_rejected"),
-    "pairs ranked right": ("accuracy",),
+    "reward (chosen, rejected)": ("reward_chosen", "reward_rejected"),
+    "share of pairs ranked correctly": ("accuracy",),
 }
-PANELS_SHOWN = 4
+MAX_PANELS = 4
 
 
-def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: str) -> None:
-    """The first four of `PANELS` that the metrics know, over steps, as a PNG."""
-    from matplotlib.figure import Figure  # imported where used: it costs a second
+def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: str) -> "matplotlib.figure.Figure":
+    """Plots the first four of `PANELS` that are in `metrics`, over steps, as a PNG."""
+    from matplotlib.figure import Figure
 
-    known = {label: names for label, names in PANELS.items() if names[0] in metrics[0]}
-    shown = dict(list(known.items())[:PANELS_SHOWN])
-    rows = -(-len(shown) // 2)
+    panels = [(label, names) for label, names in PANELS.items() if names[0] in metrics[0]][:MAX_PANELS]
+    rows = -(-len(panels) // 2)
     figure = Figure(figsize=(10, 3 * rows), layout="constrained")
     steps = np.array([row["step"] for row in metrics])
     grid = figure.subplots(rows, 2, squeeze=False).flat
-    for axes in grid[len(shown) :]:
+    for axes in grid[len(panels) :]:
         axes.remove()
-    for axes, (label, names) in zip(grid, shown.items(), strict=False):
+    for axes, (label, names) in zip(grid, panels, strict=False):
         for name in names:
             plot_curve(axes, steps, [row[name] for row in metrics], label=name)
         axes.set_xlabel("step")
@@ -42,12 +47,16 @@ def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: s
             axes.legend()
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+    return figure
 
 
-def plot_curve(axes, steps, values, *, label: str, **how) -> None:
-    """Points, and as a line their centred moving average over a tenth of all; on axes of Matplotlib."""
+def plot_curve(
+    axes: "matplotlib.axes.Axes", steps: ArrayLike, values: ArrayLike, *, label: str, color: str | None = None
+) -> None:
+    """Plots points, and a line of their centred moving average over a tenth of all steps."""
+    steps = np.asarray(steps)
     window = max(1, len(steps) // 10)
-    (points,) = axes.plot(steps, values, ".", alpha=0.35, **how)
+    (points,) = axes.plot(steps, values, ".", alpha=0.35, color=color)
     smooth = np.convolve(np.pad(values, window // 2, mode="edge"), np.ones(window) / window, mode="valid")
     axes.plot(steps, smooth[: len(steps)], color=points.get_color(), label=label)
     axes.grid(alpha=0.3)
@@ -59,9 +68,9 @@ def one_line(summary: dict[str, float | int]) -> str:
 
 
 def before_after(before: dict[str, dict], after: dict[str, dict]) -> Table:
-    """Two evaluations of the same sets side by side, all numbers of the first set and the accuracy on the others.
+    """A table of two evaluations of the same sets: all metrics of the first set, pass@1 of the others.
 
-    Shares in percent, accuracies with their standard error.
+    Shares are in percent, accuracies with their standard error.
     """
     main, *others = before
     table = Table(main, "before", "after")
@@ -74,19 +83,18 @@ def before_after(before: dict[str, dict], after: dict[str, dict]) -> Table:
 
 
 def side_by_side(before: list[dict], after: list[dict], count: int) -> Table:
-    """What was said to the first `count` questions: one completion of each, before and after."""
+    """A table of the first `count` questions, with one completion of each before and after."""
     table = Table("question", "before", "after", "answer", show_lines=True)
-    first = {row["question"]: row for row in reversed(before)}
-    then = {row["question"]: row for row in reversed(after)}
-    for question in list(reversed(first))[:count]:
-        cells = (question, first[question]["completion"], then[question]["completion"], first[question]["answer"])
+    old, new = ({row["question"]: row for row in reversed(samples)} for samples in (before, after))
+    for question in list(reversed(old))[:count]:
+        cells = (question, old[question]["completion"], new[question]["completion"], old[question]["answer"])
         table.add_row(*(Text(cell.strip()) for cell in cells))
     return table
 
 
 def sets_table(summaries: dict[str, dict]) -> Table:
-    """Accuracy on several sets, one completion a problem, with 95 % Wilson intervals, and completion lengths."""
-    table = Table("set", "pass@1 [95 %]", "lenient", "length", "cut")
+    """A table of several sets, one completion per problem: accuracy with 95 % Wilson intervals, lengths."""
+    table = Table("set", "pass@1 [95 %]", "lenient", "length", "truncated")
     for name, summary in summaries.items():
         interval = " to ".join(f"{100 * end:.1f}" for end in _wilson(summary))
         table.add_row(
@@ -99,8 +107,8 @@ def sets_table(summaries: dict[str, dict]) -> Table:
     return table
 
 
-def plot_sets(summaries: dict[str, dict], path: Path, *, title: str) -> None:
-    """Accuracy with 95 % Wilson intervals, and mean completion length, of several sets as a PNG."""
+def plot_sets(summaries: dict[str, dict], path: Path, *, title: str) -> "matplotlib.figure.Figure":
+    """Plots accuracy with 95 % Wilson intervals, and mean completion length, of several sets as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -115,6 +123,7 @@ def plot_sets(summaries: dict[str, dict], path: Path, *, title: str) -> None:
     right.set_xlabel("completion length (tokens)")
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+    return figure
 
 
 def _wilson(summary: dict[str, float | int]) -> tuple[float, float]:
@@ -132,25 +141,27 @@ def _cell(name: str, summary: dict[str, float | int]) -> str:
 
 
 WIDTH = 90
-"""Characters of a line in `plot_tokens`."""
+"""Characters per line in `plot_tokens`."""
 
 
-def plot_tokens(rows: list[tuple[str, list[str], list[float], list[bool]]], path: Path, *, title: str) -> None:
-    """Texts token by token as a PNG: (what stands above, tokens, how dark each one's ground is, which are framed)."""
+def plot_tokens(
+    rows: list[tuple[str, list[str], list[float], list[bool]]], path: Path, *, title: str
+) -> "matplotlib.figure.Figure":
+    """Plots texts token by token as a PNG; a row is (heading, tokens, background shade of each, framed or not)."""
     from matplotlib.figure import Figure
 
-    above = [wrap(row[0], WIDTH) for row in rows]
-    lines = [_lines(*row[1:]) for row in rows]
-    height = sum(len(text) + 1 for text in above + lines)
+    headings = [wrap(row[0], WIDTH) for row in rows]
+    bodies = [_lines(*row[1:]) for row in rows]
+    height = sum(len(heading) + len(body) + 2 for heading, body in zip(headings, bodies, strict=True))
     figure = Figure(figsize=(9, 0.24 * height + 0.8), layout="constrained")
     axes = figure.subplots()
     largest = max((shade for row in rows for shade in row[2]), default=0.0) or 1.0
     y = 0
-    for question, text in zip(above, lines, strict=True):
-        for line in question:
+    for heading, body in zip(headings, bodies, strict=True):
+        for line in heading:
             axes.text(0, y, line, fontsize=9, va="center", style="italic")
             y += 1
-        for line in text:
+        for line in body:
             x = 0
             for token, shade, framed in line:
                 box = {"facecolor": (1, 1 - 0.7 * shade / largest, 1 - shade / largest), "pad": 1.5}
@@ -162,6 +173,7 @@ def plot_tokens(rows: list[tuple[str, list[str], list[float], list[bool]]], path
     axes.set(xlim=(0, WIDTH), ylim=(height - 0.5, -1), title=title)
     axes.axis("off")
     figure.savefig(path, dpi=120)
+    return figure
 
 
 def _lines(tokens: list[str], shades: list[float], framed: list[bool]) -> list[list[tuple[str, float, bool]]]:

@@ -8,7 +8,14 @@ from jaxreason.inference.scorers import Scorer, SelfCertainty, mean_logp, reward
 from jaxreason.inference.search import step_search
 from jaxreason.inference.self_consistency import cascade, early_stopping_vote, self_consistency, weighted_consistency
 from jaxreason.inference.stream import IncrementalDetokenizer, stream
-from jaxreason.rewards.votes import borda_weights, clusters, decided, majority_vote, votes_needed, weighted_vote
+from jaxreason.rewards.votes import (
+    borda_weights,
+    cluster_answers,
+    is_decided,
+    majority_vote,
+    votes_needed,
+    weighted_vote,
+)
 
 __all__ = [
     "Cost",
@@ -24,10 +31,10 @@ __all__ = [
     "best_of_n",
     "borda_weights",
     "cascade",
-    "clusters",
-    "decided",
+    "cluster_answers",
     "early_stopping_vote",
     "force_budget",
+    "is_decided",
     "load_inference_model",
     "majority_vote",
     "mean_logp",

@@ -9,7 +9,7 @@ from jaxreason.errors import InputError
 from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult
 from jaxreason.inference.scorers import Scorer, scored
 from jaxreason.rewards import numbers
-from jaxreason.rewards.votes import Equal, borda_weights, clusters, decided, majority_vote, weighted_vote
+from jaxreason.rewards.votes import Equal, borda_weights, cluster_answers, is_decided, majority_vote, weighted_vote
 from jaxreason.sampling import completion_keys
 from jaxreason.tasks import Problem
 
@@ -51,7 +51,7 @@ def early_stopping_vote(
             old = groups[place]
             groups[place] = Group(old.problem, old.samples + new.samples, old.reading + new.reading)
         left = count - start - microbatch_size_
-        open_ones = np.array([i for i in open_ones if not decided(groups[i].answers, left, equal)], int)
+        open_ones = np.array([i for i in open_ones if not is_decided(groups[i].answers, left, equal)], int)
         if not open_ones.size:
             break
     return groups
@@ -79,7 +79,7 @@ def cascade(
 
 def _agreement(group: Group, equal: Equal) -> float:
     """Share of the samples that give the most frequent answer."""
-    return max(map(len, clusters(group.answers, equal)), default=0) / len(group.samples)
+    return max(map(len, cluster_answers(group.answers, equal)), default=0) / len(group.samples)
 
 
 def _said(group: Group, place: int | None, cost: Cost, dropped: int = 0) -> MethodResult:

@@ -16,6 +16,7 @@ from jaxreason.objectives.algorithms import (
 
 __all__ = [
     "ALGORITHMS",
+    "Algorithm",
     "CISPO",
     "DAPO",
     "DR_GRPO",
@@ -24,6 +25,5 @@ __all__ = [
     "REINFORCE_PLUS_PLUS",
     "REINFORCE_PLUS_PLUS_BASELINE",
     "RLOO",
-    "Algorithm",
     "resolve_algorithm",
 ]

@@ -1,4 +1,4 @@
-"""Verdicts on completions: exact numbers, LaTeX by what it means, whole batches beside the sampler."""
+"""Rewards of completions: exact numbers, symbolic LaTeX, intrinsic, learned; grading beside the sampler."""
 
 from jaxreason.rewards import numbers
 from jaxreason.rewards.grading import AsyncGrader, Reward, grade
@@ -10,22 +10,19 @@ from jaxreason.rewards.intrinsic import (
     MajorityReward,
 )
 from jaxreason.rewards.math import MathGrader
-
-VERIFIERS = {"strict": numbers.strict, "lenient": numbers.lenient, "symbolic": MathGrader}
-REWARDS = VERIFIERS | {"self-certainty": SELF_CERTAINTY, "token-entropy": TOKEN_ENTROPY, "majority": MajorityReward}
-REWARDS |= {"trajectory-entropy": TRAJECTORY_ENTROPY, "clusters": ClusterReward}
+from jaxreason.rewards.registry import REWARDS, VERIFIERS
 
 __all__ = [
-    "REWARDS",
-    "SELF_CERTAINTY",
-    "TOKEN_ENTROPY",
-    "TRAJECTORY_ENTROPY",
-    "VERIFIERS",
     "AsyncGrader",
     "ClusterReward",
     "MajorityReward",
     "MathGrader",
+    "REWARDS",
     "Reward",
+    "SELF_CERTAINTY",
+    "TOKEN_ENTROPY",
+    "TRAJECTORY_ENTROPY",
+    "VERIFIERS",
     "grade",
     "numbers",
 ]

@@ -1,6 +1,6 @@
-"""Rewards from inside the model: how sure it is of itself, or how far its own answers agree. None looks at the truth.
+"""Rewards without gold answers: the policy's confidence in a completion, or agreement within a group.
 
-They rise together with accuracy first and then part from it (arXiv 2506.17219): measure beside a verifier.
+They rise with accuracy at first and diverge from it later (arXiv 2506.17219): log a verifier's accuracy beside them.
 """
 
 from abc import ABC, abstractmethod
@@ -15,12 +15,12 @@ from jaxtyping import Array, Bool, Float
 
 from jaxreason.models.scoring import Scores
 from jaxreason.rewards import numbers
-from jaxreason.rewards.votes import clusters, majority_vote
+from jaxreason.rewards.votes import cluster_answers, majority_vote
 from jaxreason.tasks.problem import Problem
 
 
 class IntrinsicReward(NamedTuple):
-    """A reward of completions that their policy's own scores tell."""
+    """A reward computed from the policy's own scores of its completions."""
 
     of_scores: Callable[[Scores, Bool[Array, "P G T"]], Float[Array, "P G"]]
 
@@ -40,8 +40,7 @@ def token_entropy(scores: Scores, mask: Bool[Array, "P G T"]) -> Float[Array, "P
 
 
 def trajectory_entropy(scores: Scores, mask: Bool[Array, "P G T"]) -> Float[Array, "P G"]:
-    """Σ_t log p(y_t) of the completion itself, an estimate of -H over whole texts: EM-RL on sequences (arXiv
-    2505.15134). Short texts earn more."""
+    """Σ_t log p(y_t), an estimate of -H over sequences: EM-RL on sequences (arXiv 2505.15134). Favours short texts."""
     return jnp.sum(jnp.where(mask, scores.logps, 0.0), axis=-1)
 
 
@@ -50,7 +49,7 @@ TOKEN_ENTROPY = IntrinsicReward(token_entropy)
 TRAJECTORY_ENTROPY = IntrinsicReward(trajectory_entropy)
 
 
-class _OfGroup(ABC):
+class _GroupReward(ABC):
     """A reward that compares a completion with the others of its group."""
 
     @abstractmethod
@@ -60,46 +59,48 @@ class _OfGroup(ABC):
         return self.of_group([completion], problem)[0]
 
 
-class MajorityReward(_OfGroup):
-    """1 for the answer most of the group gave, 0 for others: TTRL (arXiv 2504.16084), which votes with 64 and learns
-    from 32 of them; here the same ones do both."""
+class MajorityReward(_GroupReward):
+    """1 for the most frequent answer of the group, else 0: TTRL (arXiv 2504.16084). TTRL votes with 64 completions and
+    trains on 32 of them; here the same completions do both."""
 
     def of_group(self, completions: Sequence[str], problem: Problem) -> list[float]:
-        answers = stated(completions, problem)
+        answers = lenient_answers(completions, problem)
         winner = majority_vote(answers)
         if winner is None:
             return [0.0] * len(completions)
-        same = next(cluster for cluster in clusters(answers) if winner in cluster)
-        return [float(place in same) for place in range(len(completions))]
+        majority = next(cluster for cluster in cluster_answers(answers) if winner in cluster)
+        return [float(index in majority) for index in range(len(completions))]
 
 
-class ClusterReward(_OfGroup):
-    """The share of the group that gave the same answer, while they do not all differ: EMPO (arXiv 2504.05812).
+class ClusterReward(_GroupReward):
+    """The share of the group with the same answer: EMPO (arXiv 2504.05812).
 
-    A group whose answers' entropy is that of a uniform guess (log G) earns nothing.
+    Rewards are 0 if all answers differ: their entropy is then that of a uniform guess, log G.
     """
 
     def of_group(self, completions: Sequence[str], problem: Problem) -> list[float]:
         count, rewards = len(completions), [0.0] * len(completions)
-        found = clusters(stated(completions, problem))
-        shares = [len(cluster) / count for cluster in found]
+        clusters = cluster_answers(lenient_answers(completions, problem))
+        shares = [len(cluster) / count for cluster in clusters]
         if count > 1 and -sum(share * log(share) for share in shares) >= log(count) - 1e-9:
             return rewards
-        for cluster, share in zip(found, shares, strict=True):
-            for place in cluster:
-                rewards[place] = share
+        for cluster, share in zip(clusters, shares, strict=True):
+            for index in cluster:
+                rewards[index] = share
         return rewards
 
 
-def stated(completions: Sequence[str], problem: Problem) -> list[str | None]:
-    """The final answers, the last number where none is marked."""
+def lenient_answers(completions: Sequence[str], problem: Problem) -> list[str | None]:
+    """The final answers; the last number where no answer is marked."""
     return [numbers.extract_answer(text, problem, lenient=True) for text in completions]
 
 
 def label_agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What a majority's labels are worth (TTRL, arXiv 2504.16084, section 4), from a step's completions: the share of
-    groups whose label is right, and the share of rewards that equal the lenient grade."""
+    """Shares of correct majority labels and of correct rewards (TTRL, arXiv 2504.16084, section 4), from a step's rows.
+
+    A reward is correct if it equals the lenient grade.
+    """
     groups = [list(group) for _, group in groupby(rows, key=lambda row: row["index"])]
-    right = [any(row["reward"] and row["lenient"] for row in group) for group in groups]
+    labels = [any(row["reward"] and row["lenient"] for row in group) for group in groups]
     equal = [row["reward"] == row["lenient"] for row in rows]
-    return {"label_accuracy": sum(right) / len(right), "reward_accuracy": sum(equal) / len(equal)}
+    return {"label_accuracy": sum(labels) / len(labels), "reward_accuracy": sum(equal) / len(equal)}

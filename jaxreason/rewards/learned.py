@@ -1,4 +1,4 @@
-"""A reward model as a reward: what it was trained to prefer, not what is true."""
+"""A trained reward model as a reward: it scores preference, not correctness."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,8 +16,10 @@ from jaxreason.types import Params
 
 
 class LearnedReward:
-    """`LearnedReward(...)(completion, problem)`; a group at a time shares its prompt. `encode` gives a problem's prompt
-    as the reward model saw prompts in training."""
+    """The score of a reward model; the completions of a group share their prompt.
+
+    `encode` makes the prompt of a problem, in the format the reward model was trained with.
+    """
 
     def __init__(
         self, config: ModelConfig, params: Params, tokenizer: Tokenizer, encode: Callable[[Problem], list[int]]

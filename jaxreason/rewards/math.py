@@ -1,8 +1,8 @@
-r"""Grading of LaTeX answers by what they mean: `\frac{\sqrt{3}}{3}` is `1/\sqrt{3}`, `x^2 + 2x + 1` is `(x+1)^2`.
+r"""Symbolic grading of LaTeX answers: `\frac{\sqrt{3}}{3}` equals `1/\sqrt{3}`, `x^2 + 2x + 1` equals `(x+1)^2`.
 
-The exact grader speaks first: most answers are equal as they stand, or are two numbers and differ. What is left goes
-to Math-Verify (https://github.com/huggingface/Math-Verify) in processes of its own (`judge.py`), which are ended where
-they take too long. Needs the extra `math`.
+The exact grader comes first: most answers are equal as text, or are two different numbers. The others go to Math-Verify
+(https://github.com/huggingface/Math-Verify) in separate processes with a time limit (`math_worker.py`). Needs the
+extra `math`.
 """
 
 import json
@@ -20,16 +20,15 @@ from jaxreason.tasks.problem import Problem
 
 
 class MathGrader:
-    """A reward: `numbers.lenient`, or 1.0 where Math-Verify finds the answer equal to the gold one.
+    """A reward: `numbers.lenient`, or 1.0 if Math-Verify finds the answer equal to the gold answer.
 
-    An answer that takes more than `seconds` of processor time is wrong. May be called from several threads; `workers`
-    answers are judged at a time. The processes start when first needed and end with `close`, with this object, or with
-    the program, however that ends.
+    An answer that takes more than `seconds` of processor time is wrong. Thread-safe; `workers` processes start when
+    first needed and end with `close`, with this object, or with the program, even if that is killed.
     """
 
     def __init__(self, workers: int = 2, seconds: float = 1.0):
         if find_spec("math_verify") is None:
-            raise InputError("grading LaTeX needs Math-Verify, which is not installed: pip install 'jaxreason[math]'")
+            raise InputError("symbolic grading needs Math-Verify; run: pip install 'jaxreason[math]'")
         self._command = [sys.executable, "-m", "jaxreason.rewards.math_worker", str(seconds)]
         self._idle: SimpleQueue[Popen | None] = SimpleQueue()
         for _ in range(workers):
@@ -44,44 +43,45 @@ class MathGrader:
             return 0.0
         if numbers.parse_number(answer) is not None and numbers.parse_number(gold) is not None:
             return 0.0
-        return float(self._same(_legible(gold), _legible(answer)))
+        return float(self._equal(_clean(gold), _clean(answer)))
 
-    def _same(self, gold: str, answer: str) -> bool:
-        judge = self._idle.get()
+    def _equal(self, gold: str, answer: str) -> bool:
+        worker = self._idle.get()
         try:
-            judge = judge or Popen(self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
-            judge.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
-            judge.stdin.flush()
-            reply = judge.stdout.readline()
+            worker = worker or Popen(self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+            assert worker.stdin and worker.stdout
+            worker.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
+            worker.stdin.flush()
+            reply = worker.stdout.readline()
             if not reply:
-                raise InputError(f"the process that grades LaTeX has ended: try it, {' '.join(self._command)}")
+                raise InputError(f"the Math-Verify process has exited; to see its error, run {' '.join(self._command)}")
             return reply == b"true\n"
-        except BaseException:  # Ctrl-C, too: what it says next would answer another question
-            judge = _end(judge)
+        except BaseException:  # also Ctrl-C: the worker's next reply would belong to this pair
+            _end(worker)
+            worker = None
             raise
         finally:
-            self._idle.put(judge)
+            self._idle.put(worker)
 
 
 _BASE = re.compile(r"[0-9]\s*_")  # 52_8 is octal, but Math-Verify reads 52
-_UPRIGHT = re.compile(r"\\(?:mathrm|text)\s*(?:\{\s*([ei])\s*\}|([ei])(?![A-Za-z]))")  # constants that it drops
+_UPRIGHT = re.compile(r"\\(?:mathrm|text)\s*(?:\{\s*([ei])\s*\}|([ei])(?![A-Za-z]))")  # Math-Verify drops these
 _DOLLAR = re.compile(r"\\?\$")
 
 
-def _legible(answer: str) -> str:
+def _clean(answer: str) -> str:
     return _DOLLAR.sub("", _UPRIGHT.sub(r"{\1\2}", answer))
 
 
 def _close(idle: "SimpleQueue[Popen | None]", workers: int) -> None:
-    with suppress(Empty):  # a thread that never comes back keeps its judge, which ends with the program
+    with suppress(Empty):  # a hung thread keeps its worker, which ends with the program
         for _ in range(workers):
             _end(idle.get(timeout=10))
     for _ in range(workers):
         idle.put(None)
 
 
-def _end(judge: Popen | None) -> None:
-    if judge is not None:
-        for pipe in (judge.stdin, judge.stdout):
-            pipe.close()
-        judge.wait()
+def _end(worker: Popen | None) -> None:
+    if worker is not None:
+        with worker:  # closes the pipes, then waits
+            pass

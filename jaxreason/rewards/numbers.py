@@ -1,11 +1,11 @@
 r"""Exact grading of a final answer: did the completion state the number the problem asks for?
 
-Where the answer stands: after the last `####` or in the last `\boxed{...}`, whichever comes later (strict); failing
-that, the last number of the text (lenient). Numbers compare as exact fractions, everything else as tidied LaTeX text.
+The answer is after the last `####` or in the last `\boxed{...}`, whichever comes later (strict); without either, it is
+the last number of the text (lenient). Numbers compare as exact fractions, everything else as normalised LaTeX text.
 
-Left out on purpose: symbolic mathematics, and any evaluation. Model text is hostile input, so nothing here executes,
-raises or takes long: the only work proportional to the length of a text is C-speed `rfind`, and every regular
-expression sees at most `WINDOW` characters.
+Symbolic mathematics and evaluation are left out on purpose. Model text is hostile input: nothing here executes it,
+raises or takes long. The only work proportional to the length of a text is `rfind`, and every regular expression sees
+at most `WINDOW` characters.
 """
 
 import re
@@ -13,31 +13,31 @@ from fractions import Fraction
 
 from jaxreason.tasks.problem import Problem
 
-VERDICTS = ("yes", "no", "contradiction")  # gold answers that are words
+VERDICTS = ("yes", "no", "contradiction")  # gold answers that are words, not numbers
 
-WINDOW = 500  # characters; no final answer is longer, and it bounds digits, nesting and backtracking alike
-LOOKBACK = 100  # characters before the last digit of a text in which its last number must begin
+WINDOW = 500  # characters; longer than any final answer; bounds digits, nesting and backtracking
+LOOKBACK = 100  # the last number begins at most this many characters before the last digit
 
 
 def strict(completion: str, problem: Problem) -> float:
-    """1.0 if the answer, stated as instructed (`####` or a box), is right, else 0.0."""
+    """1.0 if the answer marked by `####` or a box is correct, else 0.0."""
     answer = extract_answer(completion, problem, lenient=False)
-    return float(answer is not None and right(answer, problem))
+    return float(answer is not None and is_correct(answer, problem))
 
 
 def lenient(completion: str, problem: Problem) -> float:
-    """Never less than `strict`: a completion that marks no answer is graded by its last number, or verdict."""
+    """At least `strict`: a completion without a marked answer is graded by its last number, or verdict."""
     answer = extract_answer(completion, problem, lenient=True)
-    return float(answer is not None and right(answer, problem)) or strict(completion, problem)
+    return float(answer is not None and is_correct(answer, problem)) or strict(completion, problem)
 
 
-def right(answer: str, problem: Problem) -> bool:
-    """By the problem's own verifier where it has one, else equal to the gold answer."""
+def is_correct(answer: str, problem: Problem) -> bool:
+    """Decided by the problem's own verifier if it has one, else by equality with the gold answer."""
     return problem.verify(answer) if problem.verify else equal(answer, problem.answer)
 
 
 def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str | None:
-    """What `completion` answers to `problem`: a verdict to a question for one, else `final_answer`."""
+    """The answer of `completion`: a verdict (yes, no, ...) if the gold answer is one, else `final_answer`."""
     if problem.verify:
         return _rest(completion, lenient=lenient)
     if problem.answer not in VERDICTS:
@@ -50,7 +50,7 @@ def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str |
 
 
 def final_answer(completion: str, *, lenient: bool) -> str | None:
-    """The text of the answer, or None. Two numbers joined by `or` are a hedge, not an answer."""
+    """The text of the answer, or None. Two numbers joined by `or` are not an answer."""
     hashes, box = completion.rfind("####"), completion.rfind("\\boxed{")
     if box > hashes:
         answer = _braced(completion[box + len("\\boxed") : box + WINDOW])
@@ -69,7 +69,7 @@ def final_answer(completion: str, *, lenient: bool) -> str | None:
 
 
 def equal(a: str, b: str) -> bool:
-    r"""Same number, or, if either is none, the same LaTeX up to spacing and spelling (`\dfrac12` is `\frac{1}{2}`)."""
+    r"""Equal numbers; otherwise equal LaTeX up to spacing and notation (`\dfrac12` is `\frac{1}{2}`)."""
     x, y = parse_number(a), parse_number(b)
     if x is not None and y is not None:
         return x == y
@@ -79,10 +79,10 @@ def equal(a: str, b: str) -> bool:
 
 
 def parse_number(text: str) -> Fraction | None:
-    r"""The one number that `text` states, or None.
+    r"""The single number in `text`, or None.
 
-    Reads thousands commas, decimals, `3/4`, `\frac{3}{4}`, mixed numbers, `1e5`, `2 \times 10^5`, a currency before and
-    a unit after. A percent sign is a unit: `50%` is 50. After `=` signs, what follows the last one counts.
+    Accepts thousands commas, decimals, `3/4`, `\frac{3}{4}`, mixed numbers, `1e5`, `2 \times 10^5`, a currency before
+    and a unit after. A percent sign is a unit: `50%` is 50. Of an equation, the text after the last `=` counts.
     """
     if len(text) > WINDOW:
         return None
@@ -90,6 +90,7 @@ def parse_number(text: str) -> Fraction | None:
     if equals and not _names_a_value(left):
         return None
     lead = _LEAD.match(text)
+    assert lead  # it matches the empty string
     value = _VALUE.match(text, lead.end())
     if value is None or _UNIT.fullmatch(text, value.end()) is None:
         return None
@@ -98,13 +99,13 @@ def parse_number(text: str) -> Fraction | None:
     return -size if size is not None and signs == "-" else size
 
 
-# --- where the answer stands ---
+# --- finding the answer ---
 
 _VERDICT = re.compile(rf"\b(?:{'|'.join(VERDICTS)})\b")
 
 
 def _rest(completion: str, *, lenient: bool) -> str | None:
-    """All after the last `####`, lines and all, as a verifier may want a grid; failing that, the last line."""
+    """All text after the last `####`, for verifiers of several lines (grids); without `####`, the last line."""
     _, hashes, rest = completion.rpartition("####")
     if not hashes:
         rest = completion[-WINDOW:].strip().rpartition("\n")[2] if lenient else ""
@@ -116,7 +117,7 @@ _PROSE = re.compile(r"[A-Za-z][A-Za-z ,:']*[ :]")  # "The answer is " before a n
 
 
 def _braced(chunk: str) -> str:
-    """The inside of the braces that `chunk` opens with; empty if they do not close."""
+    """The contents of the braces at the start of `chunk`; empty if they do not close."""
     depth = 0
     for brace in _BRACE.finditer(chunk):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -126,21 +127,21 @@ def _braced(chunk: str) -> str:
 
 
 def _line(chunk: str) -> str:
-    """The first line with text on it; empty if it does not end within the window."""
+    """The first non-blank line; empty if it does not end within the window."""
     line, newline, _ = chunk.lstrip().partition("\n")
     return line.strip() if newline or len(chunk) < WINDOW else ""
 
 
 def _last_number(text: str) -> str | None:
-    """The last number, exponents and indices (`cm^2`, `x_1`) aside."""
+    """The last number that is not an exponent or an index (`cm^2`, `x_1`)."""
     end = 1 + max(map(text.rfind, "0123456789"))
     start = max(0, end - LOOKBACK)
-    window = _tidy(text[start : end + 8])  # 8: room for the brace that closes a \frac
+    window = _tidy(text[start : end + 8])  # 8: up to the brace that closes a \frac
     for number in reversed(list(_VALUE.finditer(window))):
         before = window[: number.start()]
         if start > 0 and not text[start].isspace() and not before.strip("0123456789,."):
-            return None  # perhaps only the end of a longer number
-        if _POWER_OF.search(before[-9:]):  # `2^10` is not evaluated, and it is neither 10 nor 2
+            return None  # may be the end of a longer number
+        if _POWER_OF.search(before[-9:]):  # `2^10` is not evaluated; the answer is neither 10 nor 2
             return None
         if not _INDEX.search(before[-9:]):
             return "-" + number[0] if _negated(before.rstrip("$€£")) else number[0]
@@ -160,9 +161,9 @@ _INDEX = re.compile(r"(?:[A-Za-z]|[_^]\s*\{?)$")
 _OPERAND_ENDS = (*"0123456789)]}%",)
 
 
-# --- what it says ---
+# --- normalising and comparing it ---
 
-# Spellings that mean the same, brought to one. The look-behind keeps `\\ `, a new row of a matrix, as it is.
+# Equivalent notations become one. The look-behind leaves `\\ `, a new row of a matrix, alone.
 _SPELLINGS = [
     (re.compile(r"\\!\s*|\\,(?=[0-9]{3}(?![0-9]))|\\(?:left|right)(?![A-Za-z])|(?<!\\)\\[()\[\]]"), ""),
     (re.compile(r"(?<!\\)\\[,;: ]|~"), " "),
@@ -198,7 +199,7 @@ def _plain(text: str) -> str:
     return text.removesuffix(".")
 
 
-# Digits are [0-9], never \d: other scripts' digits are letters here. Doubled quantifiers (*+) never backtrack.
+# Digits are [0-9], never \d, which matches other scripts. Possessive quantifiers (*+) never backtrack.
 _DIGITS = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 _POWER = r"(?:\{\s*[-+]?[0-9]{1,3}\s*\}|[-+]?[0-9]{1,3}(?![0-9]))"  # three digits bound the size of 10^p
 
@@ -220,8 +221,8 @@ _SEVERAL = re.compile(r"[<>!]$|[,;](?![0-9]{3})|\b(?:or|and)\b")  # `x >= 5`, `x
 _UNKNOWN = re.compile(r"[0-9][A-Za-z]|(?<![A-Za-z\\])(?!(?<=[0-9] )x [0-9])[A-Za-z](?![A-Za-z])")  # not `3 x 4`
 _NAME = re.compile(r"\s*\$?[A-Za-z](?:_\{?[0-9A-Za-z]\}?)?(?:\([0-9A-Za-z]*\))?\s*")  # x, x_1, f(2)
 
-# A unit is a symbol, a word after a space, a glued abbreviation, or \text{...}; more words may follow. `2k`, `2\pi`,
-# `5 and a half` and `5!` carry no unit: they are not the numbers 2, 5 and 5.
+# A unit is a symbol, a word after a space, an abbreviation without a space, or \text{...}; words may follow. `2k`,
+# `2\pi`, `5 and a half` and `5!` have no unit: they are not the numbers 2, 2, 5 and 5.
 _WORD = (
     r"(?:\b(?!(?:and|or|to|plus|minus|times|over|divided|half|pi|sqrt|sin|cos|tan|log|ln|mod)\b)"
     r"[A-Za-z]+[²³]?(?:\^[23]|\^\{[23]\})?)"
@@ -245,14 +246,14 @@ _UNIT = re.compile(
 
 
 def _names_a_value(left: str) -> bool:
-    """Whether `left = 12` says "the value is 12": `x`, `Total` and `3*4` do; `2x + 1`, `x >` and `x = 5, y` do not."""
+    """Whether `left = 12` states the value 12: true for `x`, `Total`, `3*4`; false for `2x + 1`, `x >`, `x = 5, y`."""
     if _SEVERAL.search(left):
         return False
     return all(_NAME.fullmatch(part) or not _UNKNOWN.search(part) for part in left.split("="))
 
 
 def _size(value: re.Match[str]) -> Fraction | None:
-    """The magnitude a `_VALUE` match states; None for a zero denominator or an improper `1 3/2`."""
+    """The magnitude of a `_VALUE` match; None for a zero denominator or an improper `1 3/2`."""
     if value["decimal"]:
         size = _decimal(value["decimal"])
         return size * Fraction(10) ** int(value["exponent"]) if value["exponent"] else size

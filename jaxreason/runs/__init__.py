@@ -71,8 +71,6 @@ from jaxreason.runs.updates import (
 )
 
 __all__ = [
-    "PRETRAINED_DEFAULTS",
-    "SMOKE_DEFAULTS",
     "AlgorithmFlags",
     "DataFlags",
     "DeviceFlags",
@@ -80,6 +78,7 @@ __all__ = [
     "EvaluationFlags",
     "ModelFlags",
     "OptimizerFlags",
+    "PRETRAINED_DEFAULTS",
     "PairFlags",
     "PolicyConfig",
     "PolicySamplingFlags",
@@ -87,6 +86,7 @@ __all__ = [
     "Run",
     "RunFlags",
     "RunFolder",
+    "SMOKE_DEFAULTS",
     "SamplingFlags",
     "Setup",
     "TrainConfig",
@@ -120,6 +120,7 @@ __all__ = [
     "make_update",
     "merged_params",
     "needs_scores",
+    "notebook_folder",
     "notebook_run",
     "parse",
     "read_rows",

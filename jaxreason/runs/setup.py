@@ -147,8 +147,7 @@ def make_reference(setup: Setup, temperature: float) -> Callable[[Rollouts], Flo
 def make_reward(name: str, task: Task, shots: int = 0) -> Reward | IntrinsicReward:
     """The reward of that name, or the reward model in that folder, prompted as in its training."""
     if not Path(name).is_dir():
-        reward = choose("reward", name, REWARDS)
-        return reward() if isinstance(reward, type) else reward
+        return choose("reward", name, REWARDS)()
     config, params, tokenizer = load_model(name, reward=True)
     return LearnedReward(
         config, params, tokenizer, lambda problem: encode_prompt(tokenizer, messages(task, problem, shots))

@@ -17,9 +17,9 @@ from jaxreason.sampling.rollout import (
 )
 
 __all__ = [
-    "GREEDY",
     "DecodeState",
     "Decoder",
+    "GREEDY",
     "GuidanceTrace",
     "GuidedDecoder",
     "GuidedParams",

@@ -1,4 +1,4 @@
-"""Problems to solve: generated ones, published sets by name, or anyone's own file. Pure Python."""
+"""Problems to solve: generated, from published data sets, or from your own JSONL file. Pure Python."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -7,15 +7,17 @@ from pathlib import Path
 from jaxreason.errors import InputError
 from jaxreason.tasks import grade_school, gsm8k, math500, mawps, reasoning_gym, svamp
 from jaxreason.tasks.examples import GRADE_SCHOOL
-from jaxreason.tasks.files import number_text, read, rows, split_by_hash
+from jaxreason.tasks.files import number_text, parse_jsonl, read_bytes, split_by_hash
 from jaxreason.tasks.problem import Problem, Task, messages, validation_split
 
 __all__ = [
-    "TASKS",
     "Problem",
+    "TASKS",
     "Task",
     "load_task",
     "messages",
+    "parse_jsonl",
+    "read_bytes",
     "validation_split",
 ]
 
@@ -31,31 +33,30 @@ TASKS: dict[str, Callable[[str | Path | None], Task]] = {
 
 
 def load_task(name: str, data: str | Path | None = None) -> Task:
-    """The task of that name, its files taken from the folder `data` or downloaded.
+    """Loads a task by name; its files are read from the folder `data`, or downloaded.
 
-    `rg:NAME` is a dataset of `reasoning-gym`; a name that ends in `.jsonl` is a file with `question` and `answer`.
+    `rg:NAME` is a dataset of `reasoning-gym`; a name ending in `.jsonl` is a file of `question` and `answer` lines.
     """
     if name.startswith("rg:"):
         return reasoning_gym.load(name.removeprefix("rg:"))
     if name.endswith(".jsonl"):
-        return own_task(Path(name))
+        return task_from_jsonl(Path(name))
     if name not in TASKS:
         closest = get_close_matches(name, TASKS, n=1, cutoff=0)[0]
         raise InputError(
-            f"no task is called {name!r}, the closest is {closest!r}; choose {', '.join(TASKS)}, rg:NAME or a .jsonl "
-            "file"
+            f"task {name!r} is unknown, the closest is {closest!r}; choose {', '.join(TASKS)}, rg:NAME or a .jsonl file"
         )
     return TASKS[name](data)
 
 
-def own_task(path: Path) -> Task:
-    """A task from lines of `question` and `answer`; a fifth of the questions, chosen by hash, is held out.
+def task_from_jsonl(path: Path) -> Task:
+    """A task from lines with `question` and `answer`; a fifth of the questions, chosen by hash, is the test split.
 
-    An answer is the final answer (text or number), or a worked solution ending in `#### ANSWER` as in GSM8K.
+    `answer` is the final answer (text or number), or a worked solution ending in `#### ANSWER` as in GSM8K.
     """
     fields = {"question": (str,), "answer": (str, int, float)}
     problems = []
-    for index, row in rows(read(path), f"{path}", fields):
+    for index, row in parse_jsonl(read_bytes(path), f"{path}", fields):
         answer = row["answer"] if isinstance(row["answer"], str) else number_text(row["answer"])
         problem = gsm8k.problem(row["question"], answer, index)
         if not (problem.question and problem.answer):

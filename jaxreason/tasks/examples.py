@@ -1,4 +1,4 @@
-"""Worked examples for few-shot prompts, written for this library; no data set contains them."""
+"""Few-shot examples, written for this library; no data set contains them."""
 
 from jaxreason.tasks.problem import Problem
 

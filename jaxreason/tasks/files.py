@@ -1,4 +1,4 @@
-"""Problem files: found in a folder or downloaded once, verified, read line by line, split by hash."""
+"""Problem files: read from a folder or downloaded once, verified by checksum, parsed as JSONL, split by hash."""
 
 import hashlib
 import http.client
@@ -14,55 +14,55 @@ from jaxreason.cache import cache_folder
 from jaxreason.errors import InputError
 from jaxreason.tasks.problem import Problem
 
-TIMEOUT = 30  # seconds without a byte
-LARGEST = 64 << 20  # bytes; the largest published file has 4 MB
+TIMEOUT = 30  # seconds without data
+MAX_BYTES = 64 << 20  # the largest published file has 4 MB
 
 
 class File(NamedTuple):
-    """A published file: its place below a data folder, its address at a fixed commit, its checksum."""
+    """A published file: path relative to the data folder, URL at a fixed commit, checksum."""
 
     path: str
     url: str
     sha256: str
 
 
-def content(file: File, data: str | Path | None) -> bytes:
-    """The verified bytes of `data`/`file.path` if it exists, else of the cached copy, downloaded when missing."""
+def load_file(file: File, data: str | Path | None) -> bytes:
+    """The verified bytes of `data`/`file.path` if that exists, else of the cached copy, downloaded when missing."""
     if data is not None:
         if not Path(data).is_dir():
-            raise InputError(f"data folder {data} is not a folder; pass --data FOLDER with {file.path} inside")
+            raise InputError(f"data folder {data} is not a folder; pass --data FOLDER containing {file.path}")
         local = Path(data) / file.path
         if local.is_file():
-            return verified(read(local), file, f"{local}", f"replace it with {file.url}")
+            return check_sha256(read_bytes(local), file, f"{local}", f"replace it with {file.url}")
     cached = cache_folder() / "data" / file.path
     if not cached.is_file():
         download(file, cached)
-    return verified(read(cached), file, f"{cached}", "delete it to download it again")
+    return check_sha256(read_bytes(cached), file, f"{cached}", "delete it to download it again")
 
 
-def read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its name and permissions") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the name and permissions") from error
 
 
-def verified(raw: bytes, file: File, where: str, remedy: str) -> bytes:
-    found = hashlib.sha256(raw).hexdigest()
-    if found != file.sha256:
-        raise InputError(f"{where} has sha256 {found}, expected {file.sha256}; {remedy}")
+def check_sha256(raw: bytes, file: File, where: str, remedy: str) -> bytes:
+    actual = hashlib.sha256(raw).hexdigest()
+    if actual != file.sha256:
+        raise InputError(f"{where} has sha256 {actual}, expected {file.sha256}; {remedy}")
     return raw
 
 
 def download(file: File, target: Path) -> None:
-    """Fetch, verify, and only then rename into place, so a broken download never looks like a file."""
-    elsewhere = f"or pass --data FOLDER with {file.path} inside"
+    """Downloads and verifies in a temporary folder, then renames: `target` is never incomplete."""
+    alternative = f"or pass --data FOLDER containing {file.path}"
     try:
         with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
-            raw = response.read(LARGEST)
+            raw = response.read(MAX_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        raise InputError(f"{file.url} cannot be downloaded ({error}); check the network, {elsewhere}") from None
-    verified(raw, file, file.url, f"try again later, {elsewhere}")
+        raise InputError(f"{file.url} cannot be downloaded ({error}); check the network, {alternative}") from None
+    check_sha256(raw, file, file.url, f"try again later, {alternative}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -70,39 +70,39 @@ def download(file: File, target: Path) -> None:
             partial.write_bytes(raw)
             os.replace(partial, target)
     except OSError as error:
-        raise InputError(f"{target} cannot be written ({error.strerror}); free the folder, {elsewhere}") from error
+        raise InputError(f"{target} cannot be written ({error.strerror}); make it writable, {alternative}") from error
 
 
-def rows(raw: bytes, name: str, fields: dict[str, tuple[type, ...]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """`(index, object)` of each line that is not blank; every object has `fields` with one of their types."""
+def parse_jsonl(raw: bytes, name: str, fields: dict[str, tuple[type, ...]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields `(line index, object)` of each line that is not blank; each object has all `fields`, of their types."""
     for index, line in enumerate(raw.split(b"\n")):
         if not line.strip():
             continue
         where = f"{name} line {index + 1}"
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):  # also bytes that are not UTF-8, and integers of too many digits
-            raise InputError(f"{where} is not JSON: {line[:40]!r}; write one JSON object a line") from None
+        except (ValueError, RecursionError):  # also invalid UTF-8, and integers with too many digits
+            raise InputError(f"{where} is not JSON: {line[:40]!r}; write one JSON object per line") from None
         if not isinstance(row, dict):
-            raise InputError(f"{where} is not a JSON object: {line[:40]!r}; write one with {', '.join(fields)}")
+            raise InputError(f"{where} is not a JSON object: {line[:40]!r}; write an object with {', '.join(fields)}")
         for field, types in fields.items():
             if field not in row:
                 raise InputError(f"{where} lacks the field {field!r}; each line needs {', '.join(fields)}")
-            if type(row[field]) not in types:  # not isinstance: true is no number
+            if type(row[field]) not in types:  # not isinstance: True is an int
                 expected = " or ".join(t.__name__ for t in types)
                 raise InputError(f"{where} has {field!r} = {json.dumps(row[field])[:40]}; it must be a {expected}")
         yield index, row
 
 
 def number_text(number: int | float) -> str:
-    """`145.0` as `145`, `11.5` as `11.5`: how a person writes it."""
+    """Formats `145.0` as `145` and `11.5` as `11.5`."""
     return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
 
 
 def split_by_hash(problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:
-    """`(train, test)`, about 80/20 by the sha256 of the question: the same text is on the same side in any order.
+    """Splits into `(train, test)`, about 80/20, by the sha256 of the question: independent of the file's order.
 
-    Both are sorted by that hash: files come sorted by kind of problem, and the first n should be a sample of all kinds.
+    Both are sorted by that hash, because files are sorted by kind of problem: the first n are a random sample.
     """
 
     def digest(problem: Problem) -> bytes:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from jaxreason.tasks.examples import GRADE_SCHOOL
-from jaxreason.tasks.files import File, content, rows
+from jaxreason.tasks.files import File, load_file, parse_jsonl
 from jaxreason.tasks.problem import Problem, Task
 
 INSTRUCTION = "Think step by step, then end with a last line `#### N`, where N is the final answer as a number."
@@ -26,9 +26,9 @@ TEST = File(
 
 
 def problem(question: str, answer: str, index: int) -> Problem:
-    """From the dataset's own form: a worked solution whose last line is `#### N`; without `####` it is all answer.
+    """Parses a worked solution whose last line is `#### N`; without `####`, the whole text is the final answer.
 
-    Left out of the solution: what is written for a calculator, as in `48/2 = <<48/2=24>>24`.
+    Calculator annotations, as in `48/2 = <<48/2=24>>24`, are removed from the solution.
     """
     solution, _, final = answer.rpartition("####")
     solution = re.sub("<<[^<>]*>>", "", solution)
@@ -39,7 +39,7 @@ def load(data: str | Path | None) -> Task:
     train, test = (
         [
             problem(row["question"], row["answer"], index)
-            for index, row in rows(content(file, data), file.path, {"question": (str,), "answer": (str,)})
+            for index, row in parse_jsonl(load_file(file, data), file.path, {"question": (str,), "answer": (str,)})
         ]
         for file in (TRAIN, TEST)
     )

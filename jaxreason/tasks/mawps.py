@@ -1,10 +1,10 @@
-"""MAWPS: 2,065 short word problems of one or two steps (Koncel-Kedziorski et al. 2016, NAACL N16-1136; MIT)."""
+"""MAWPS: 2,065 word problems of one or two steps (Koncel-Kedziorski et al. 2016, NAACL N16-1136; MIT)."""
 
 from fractions import Fraction
 from pathlib import Path
 
 from jaxreason.tasks.examples import GRADE_SCHOOL
-from jaxreason.tasks.files import File, content, number_text, rows, split_by_hash
+from jaxreason.tasks.files import File, load_file, number_text, parse_jsonl, split_by_hash
 from jaxreason.tasks.gsm8k import INSTRUCTION
 from jaxreason.tasks.problem import Problem, Task
 
@@ -17,7 +17,7 @@ FILE = File(
 
 
 def answer_text(target: int | float) -> str:
-    """The file rounds 2/3 to 0.6666666667. Grading is exact, so the fraction that was rounded is the gold answer."""
+    """The gold answer as text. The file rounds 2/3 to 0.6666666667; grading is exact, so the fraction is restored."""
     text = number_text(target)
     simple = Fraction(text).limit_denominator(100)
     rounded = len(text.partition(".")[2]) >= 5 and abs(simple - Fraction(text)) < Fraction(1, 10**5)
@@ -27,6 +27,6 @@ def answer_text(target: int | float) -> str:
 def load(data: str | Path | None) -> Task:
     problems = [
         Problem(question=row["input"].strip(), answer=answer_text(row["target"]), solution="", index=index)
-        for index, row in rows(content(FILE, data), FILE.path, {"input": (str,), "target": (int, float)})
+        for index, row in parse_jsonl(load_file(FILE, data), FILE.path, {"input": (str,), "target": (int, float)})
     ]
     return Task("mawps", *split_by_hash(problems), INSTRUCTION, GRADE_SCHOOL)

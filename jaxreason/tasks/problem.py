@@ -1,4 +1,4 @@
-"""The nouns of a task: a problem with its gold answer, and a task as two lists of problems and one instruction."""
+"""`Problem`: a question with its gold answer. `Task`: train and test problems and an instruction."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from jaxreason.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
-    """A question and its gold answer, both text; make your own as `Problem(question, answer, solution="", index=i)`."""
+    """A question and its gold answer, as text; your own: `Problem(question, answer, solution="", index=i)`."""
 
     question: str
     answer: str
     """The gold final answer as text: `18`, `2/3`, `\\frac{3}{4}`."""
     solution: str
-    """The worked solution, or the empty string."""
+    """The worked solution, or an empty string."""
     index: int
-    """Position in the source file, the same on every machine: what per-row random keys are folded with."""
+    """Position in the source file, the same on every machine; folded into the random keys of its completions."""
     verify: Callable[[str], bool] | None = None
-    """Judges a final answer where comparing it with `answer` is not enough."""
+    """Decides whether a final answer is correct, where comparing it with `answer` is not enough."""
 
 
 class Task(NamedTuple):
-    """Problems to learn from, problems to be measured on, and how to ask."""
+    """Training problems, held-out problems, and the instruction that prompts them."""
 
     name: str
     train: list[Problem]
     test: list[Problem]
-    """Held out: shares no question text with `train` wherever this library makes the split."""
+    """Held out: shares no question text with `train` where this library makes the split."""
     instruction: str
-    """One sentence that tells the model how to state its answer."""
+    """One sentence that tells the model how to format its answer."""
     examples: tuple[Problem, ...] = ()
-    """Worked examples for few-shot prompts, their solutions stated as the instruction asks."""
+    """Few-shot examples; their solutions follow the instruction."""
     extra_eval_sets: Mapping[str, list[Problem]] = MappingProxyType({})
     """Further held-out sets, by name."""
 
@@ -43,13 +43,10 @@ class Task(NamedTuple):
 
 
 def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str]]:
-    """The question with the instruction; or, after `shots` worked examples that show how to answer, the question alone.
-
-    Chat templates and plain prompts start from this.
-    """
-    if shots > len(task.examples):
-        most = len(task.examples)
-        raise InputError(f"{shots} shots are more than the {most} worked examples of {task.name}: take {most} at most")
+    """The prompt of a problem as chat messages: the question and the instruction, or, after `shots` worked examples,
+    the question alone."""
+    if shots > (count := len(task.examples)):
+        raise InputError(f"{shots} shots exceed the {count} worked examples of {task.name}: use {count} at most")
     if not shots:
         return [{"role": "user", "content": f"{problem.question}\n\n{task.instruction}"}]
     turns = []
@@ -59,7 +56,7 @@ def messages(task: Task, problem: Problem, shots: int = 0) -> list[dict[str, str
 
 
 def validation_split(task: Task, count: int, *, at_least: int) -> tuple[list[Problem], list[Problem]]:
-    """The first `count` training problems for validation, and the rest, which must be `at_least` so many."""
+    """Splits off the first `count` training problems for validation; the rest must be at least `at_least`."""
     validation, train = task.train[:count], task.train[count:]
     if len(train) < at_least:
         raise InputError(

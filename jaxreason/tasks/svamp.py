@@ -1,9 +1,9 @@
-"""SVAMP: 1,000 one-step word problems that vary what is asked (Patel et al. 2021, arXiv 2103.07191; MIT)."""
+"""SVAMP: 1,000 one-step word problems with varied questions (Patel et al. 2021, arXiv 2103.07191; MIT)."""
 
 from pathlib import Path
 
 from jaxreason.tasks.examples import GRADE_SCHOOL
-from jaxreason.tasks.files import File, content, number_text, rows, split_by_hash
+from jaxreason.tasks.files import File, load_file, number_text, parse_jsonl, split_by_hash
 from jaxreason.tasks.gsm8k import INSTRUCTION
 from jaxreason.tasks.problem import Problem, Task
 
@@ -16,7 +16,7 @@ FILE = File(
 
 
 def sentence(body: str) -> str:
-    """A third of the bodies lack their full stop; without it the question would run on."""
+    """Adds the full stop that a third of the bodies lack."""
     body = body.strip()
     return body if body.endswith((".", "?", "!")) else body + "."
 
@@ -30,6 +30,6 @@ def load(data: str | Path | None) -> Task:
             solution="",
             index=index,
         )
-        for index, row in rows(content(FILE, data), FILE.path, fields)
+        for index, row in parse_jsonl(load_file(FILE, data), FILE.path, fields)
     ]
     return Task("svamp", *split_by_hash(problems), INSTRUCTION, GRADE_SCHOOL)

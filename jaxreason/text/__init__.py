@@ -1,4 +1,4 @@
-"""Text to tokens and back: tokenizers and chat templates."""
+"""Text to tokens and back: tokenizers, chat templates, token maps, documents."""
 
 from jaxreason.text.chat import Messages, encode_answer, encode_conversation, encode_prompt, render
 from jaxreason.text.documents import Document, prompt_completion

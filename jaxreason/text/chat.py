@@ -1,7 +1,7 @@
-"""Messages to prompts, by the chat template published with the model.
+"""Messages to token ids, by the chat template published with the model.
 
-A template is a program from whoever published the weights, so it runs in jinja2's immutable sandbox: it can read the
-messages and the special tokens, and reach nothing of Python.
+A template is a program by whoever published the weights. It runs in jinja2's immutable sandbox: it can read the
+messages and the special tokens, and cannot reach Python.
 """
 
 import json
@@ -21,14 +21,14 @@ from jaxreason.text.documents import Document, prompt_completion
 from jaxreason.text.tokenizer import Tokenizer
 
 Messages = Sequence[Any]
-"""Dictionaries with the texts "role" and "content", the earliest first; checked by hand, to say which one is wrong."""
+"""Dictionaries with strings "role" and "content"; checked by hand, so that the error names the wrong one."""
 
 
 def encode_prompt(tokenizer: Tokenizer, messages_or_text: Messages | str) -> list[int]:
-    """Returns a prompt's ids: a str is plain text, messages go through the chat template.
+    """Token ids of a prompt: plain text, or messages rendered by the chat template.
 
-    BOS is put before plain text where the model expects it; a template writes its own. A base model has no template:
-    the contents of the messages are joined by blank lines, ended by a newline and taken as plain text.
+    Plain text begins with BOS where the model expects it; a template writes its own. Without a template (a base model)
+    the contents of the messages are joined by blank lines, ended by a newline and encoded as plain text.
     """
     if isinstance(messages_or_text, str):
         text, plain = messages_or_text, True
@@ -41,84 +41,80 @@ def encode_prompt(tokenizer: Tokenizer, messages_or_text: Messages | str) -> lis
 
 
 def render(tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
-    """Returns the chat template's text for `messages`.
+    """Renders `messages` by the chat template, as transformers' `apply_chat_template(tokenize=False)`.
 
-    Args:
-        tokenizer: gives the template and the special tokens it writes.
-        messages: see `Messages`.
-        add_generation_prompt: end with the opening of the assistant's turn.
-        variables: passed to the template (`enable_thinking`, `tools`, ...).
+    `add_generation_prompt`: end with the header of the assistant's turn; `variables` (`enable_thinking`, `tools`, ...)
+    are passed to the template.
     """
     if tokenizer.chat_template is None:
-        raise InputError("the tokenizer has no chat template; give plain text, or a model tuned on conversations")
-    known = {"messages": _checked(messages), "add_generation_prompt": add_generation_prompt}
+        raise InputError("the tokenizer has no chat template; give plain text, or a chat model")
+    given = {"messages": _checked(messages), "add_generation_prompt": add_generation_prompt}
     try:
-        return _compiled(tokenizer.chat_template).render({**tokenizer.special, **known, **variables})
-    except Exception as error:  # whatever a foreign program can do wrong: syntax, types, sandbox, raise_exception
+        return _compiled(tokenizer.chat_template).render({**tokenizer.special, **given, **variables})
+    except Exception as error:  # syntax, types, sandbox, raise_exception: a template may raise anything
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the chat template failed: {detail}; change the messages or the template") from error
 
 
 def encode_answer(tokenizer: Tokenizer, prompt: Messages | str, completion: str) -> list[int]:
-    """Ids of a completion as the model would sample it after `encode_prompt(prompt)`, its end included."""
+    """Ids of a completion as sampled after `encode_prompt(prompt)`, the stop token included."""
     if isinstance(prompt, str) or tokenizer.chat_template is None:
         return [*tokenizer.encode(completion), tokenizer.stop_ids[0]]
-    _, ids, end = _turn(tokenizer, [*prompt, {"role": "assistant", "content": completion}])
+    _, ids, end = _last_turn(tokenizer, [*prompt, {"role": "assistant", "content": completion}])
     return ids[:end]
 
 
 def encode_conversation(tokenizer: Tokenizer, messages: Messages, name: str = "a conversation") -> Document:
-    """A conversation of which every assistant turn is learned; without a template only the last can be.
+    """A conversation with the loss on every assistant turn; without a template, on the last turn only.
 
-    Before each such turn stand the ids that the sampler gets for the turns so far.
+    The ids before each assistant turn are those that the sampler gets as the prompt of that turn.
     """
     turns = _checked(messages)
-    places = [i for i, turn in enumerate(turns) if i and turn["role"] == "assistant"]
-    if not places or places[-1] != len(turns) - 1:
-        raise InputError(f"{name} does not end with the assistant's answer to something; that is what is learned")
-    for i in places:
+    replies = [i for i, turn in enumerate(turns) if i and turn["role"] == "assistant"]
+    if not replies or replies[-1] != len(turns) - 1:
+        raise InputError(f"{name} does not end with the assistant's answer to another message; add one to train on")
+    for i in replies:
         if not turns[i]["content"].strip():
             raise InputError(f"{name} has an empty assistant turn (message {i}); write one or delete the line")
     if tokenizer.chat_template is None:
-        *asked, answer = turns
-        return prompt_completion(
-            encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer["content"]), name
-        )
-    tokens, learned, before = [], [], ""
-    for i in places:
-        prompt, said, end = _turn(tokenizer, turns[: i + 1])
-        if not prompt.startswith(before):
-            raise InputError(f"{name}: the chat template rewrites what stands before message {i}; give a single turn")
-        asked = tokenizer.encode(prompt[len(before) :])
-        tokens += [*asked, *said]
-        learned += [False] * len(asked) + [True] * end + [False] * (len(said) - end)
-        before = render(tokenizer, turns[: i + 1], add_generation_prompt=False)
-    return Document(tokens, learned, name)
+        *prompt, reply = turns
+        answer = encode_answer(tokenizer, prompt, reply["content"])
+        return prompt_completion(encode_prompt(tokenizer, prompt), answer, name)
+    tokens: list[int] = []
+    loss_mask: list[bool] = []
+    rendered = ""
+    for i in replies:
+        prompt, reply, end = _last_turn(tokenizer, turns[: i + 1])
+        if not prompt.startswith(rendered):
+            raise InputError(f"{name}: the chat template changes the turns before message {i}; give a single turn")
+        context = tokenizer.encode(prompt[len(rendered) :])
+        tokens += [*context, *reply]
+        loss_mask += [False] * len(context) + [True] * end + [False] * (len(reply) - end)
+        rendered = render(tokenizer, turns[: i + 1], add_generation_prompt=False)
+    return Document(tokens, loss_mask, name)
 
 
-def _turn(tokenizer: Tokenizer, turns: Messages) -> tuple[str, list[int], int]:
-    """The text before the last turn, that turn's ids, and how many of these the assistant says: up to its end."""
+def _last_turn(tokenizer: Tokenizer, turns: Messages) -> tuple[str, list[int], int]:
+    """(text of the prompt, ids of the last turn, number of those ids up to and including the stop token)."""
     prompt, whole = render(tokenizer, turns[:-1]), render(tokenizer, turns, add_generation_prompt=False)
     if not whole.startswith(prompt):
-        raise InputError("the chat template writes an answer otherwise than it asks for one; give plain text")
-    said = tokenizer.encode(whole[len(prompt) :])
-    end = next((k + 1 for k, token in enumerate(said) if token in tokenizer.stop_ids), None)
-    if end is None:  # a template that leaves it to its reader to end a turn
-        said, end = [*said, tokenizer.stop_ids[0]], len(said) + 1
-    return prompt, said, end
+        raise InputError("the chat template's generation prompt does not begin the assistant's turn; give plain text")
+    ids = tokenizer.encode(whole[len(prompt) :])
+    end = next((k + 1 for k, token in enumerate(ids) if token in tokenizer.stop_ids), None)
+    if end is None:  # the template writes no stop token
+        ids, end = [*ids, tokenizer.stop_ids[0]], len(ids) + 1
+    return prompt, ids, end
 
 
 def _checked(messages: Messages) -> list[dict[str, Any]]:
     for index, message in enumerate(messages):
-        if not isinstance(message, Mapping) or not all(
-            isinstance(message.get(key), str) for key in ("role", "content")
-        ):
-            raise InputError(f"message {index} is {message!r}; give a dictionary with the texts 'role' and 'content'")
+        if not (isinstance(message, Mapping) and all(isinstance(message.get(k), str) for k in ("role", "content"))):
+            raise InputError(f"message {index} is {message!r}; give a dictionary with strings 'role' and 'content'")
     return [dict(message) for message in messages]
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what the assistant wrote, for training masks; here it prints what it encloses."""
+    """`{% generation %}` marks the assistant's text for training masks; here it renders its contents."""
 
     tags: ClassVar = {"generation"}
 
@@ -129,7 +125,7 @@ class _Generation(Extension):
 
 @lru_cache(maxsize=16)
 def _compiled(template: str) -> jinja2.Template:
-    """The environment published templates are written for: Hugging Face's filters, functions and blank handling."""
+    """Compiled in the environment of transformers: its filters, functions and whitespace control."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
@@ -145,7 +141,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """jinja2's own filter escapes HTML characters and sorts keys."""
+    """As in transformers; jinja2's own filter escapes HTML characters and sorts keys."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,8 +1,7 @@
-"""Rebuilds the published tokeniser from the vocabulary a GGUF file carries.
+"""Rebuilds the published tokenizer from the vocabulary in a GGUF file.
 
-A GGUF keeps the pieces, their types and either scores (sentencepiece) or merges (byte-level BPE), but not the
-pre-tokeniser: `tokenizer.ggml.pre` names it, and `PRE_TOKENISERS` says what that name was in the published
-`tokenizer.json`.
+A GGUF file stores the tokens, their types and either scores (sentencepiece) or merges (byte-level BPE), but only the
+name of the pre-tokenizer (`tokenizer.ggml.pre`); `PRE_TOKENIZERS` has the one of the published `tokenizer.json`.
 """
 
 from typing import Any
@@ -14,17 +13,17 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from jaxreason.errors import InputError
 
 SPACE = "\u2581"
-"""How sentencepiece writes a space inside a piece."""
+"""A space inside a sentencepiece token."""
 
 
 def metadata(reader: GGUFReader, key: str) -> Any:
-    """Returns the value of a metadata key, None when the file does not have it."""
+    """The value of a metadata key, or None."""
     field = reader.get_field(key)
     return None if field is None else field.contents()
 
 
 def vocabulary(reader: GGUFReader, *keys: str) -> list[Any]:
-    """Returns arrays every vocabulary of this kind must have, in the order of `keys`."""
+    """The required arrays `tokenizer.ggml.KEY`, in the order of `keys`."""
     for key in keys:
         if not metadata(reader, f"tokenizer.ggml.{key}"):
             raise InputError(f"the GGUF file has no 'tokenizer.ggml.{key}'; convert it with its vocabulary")
@@ -39,17 +38,17 @@ def vocabulary(reader: GGUFReader, *keys: str) -> list[Any]:
 
 
 def sentencepiece_model(reader: GGUFReader) -> bytes:
-    """Returns the serialized sentencepiece model behind `tokenizer.ggml.model == "llama"`."""
+    """The serialised sentencepiece model of a file with `tokenizer.ggml.model == "llama"`."""
     tokens, scores, types = vocabulary(reader, "tokens", "scores", "token_type")
     unknown = metadata(reader, "tokenizer.ggml.unknown_token_id")
     prefix = metadata(reader, "tokenizer.ggml.add_space_prefix")
     model = ModelProto()
     for index, (token, score, kind) in enumerate(zip(tokens, scores, types, strict=True)):
-        if kind == TokenType.USER_DEFINED:  # these alone are stored as text, with real spaces
+        if kind == TokenType.USER_DEFINED:  # only these are stored with plain spaces
             token = token.replace(" ", SPACE)
-        if index == unknown:  # converters call it CONTROL
+        if index == unknown:  # converters store it as CONTROL
             kind = TokenType.UNKNOWN
-        model.pieces.add(piece=token, score=score, type=int(kind))  # the numbers of both enumerations agree
+        model.pieces.add(piece=token, score=score, type=int(kind))  # both enumerations have the same values
     trainer = model.trainer_spec
     trainer.model_type = trainer.BPE
     trainer.vocab_size = len(tokens)
@@ -59,33 +58,33 @@ def sentencepiece_model(reader: GGUFReader) -> bytes:
         setattr(trainer, f"{field}_id", -1 if index is None else index)
         if index is not None:
             setattr(trainer, f"{field}_piece", tokens[index])
-    normaliser = model.normalizer_spec
-    normaliser.name = "identity"
-    normaliser.add_dummy_prefix = True if prefix is None else prefix  # sentencepiece's own default
-    normaliser.remove_extra_whitespaces = False
-    normaliser.escape_whitespaces = True
+    normalizer = model.normalizer_spec
+    normalizer.name = "identity"
+    normalizer.add_dummy_prefix = True if prefix is None else prefix  # sentencepiece's default
+    normalizer.remove_extra_whitespaces = False
+    normalizer.escape_whitespaces = True
     return model.SerializeToString()
 
 
 def byte_level_tokenizer(reader: GGUFReader) -> Tokenizer:
-    """Returns the byte-level BPE behind `tokenizer.ggml.model == "gpt2"`."""
+    """The byte-level BPE tokenizer of a file with `tokenizer.ggml.model == "gpt2"`."""
     tokens, types, merges = vocabulary(reader, "tokens", "token_type", "merges")
     name = metadata(reader, "tokenizer.ggml.pre") or "default"
-    if name not in PRE_TOKENISERS:
+    if name not in PRE_TOKENIZERS:
         raise InputError(
-            f"the GGUF file's 'tokenizer.ggml.pre' is {name!r}, whose splitting rule is not known here; "
-            f"known: {', '.join(PRE_TOKENISERS)}; load the model from a folder with its tokenizer.json"
+            f"the GGUF file's 'tokenizer.ggml.pre' is {name!r}, an unknown pre-tokenizer; "
+            f"known: {', '.join(PRE_TOKENIZERS)}; load the model from a folder with its tokenizer.json"
         )
     try:
         model = models.BPE(
             vocab={token: index for index, token in enumerate(tokens)},
             merges=[tuple(merge.split(" ")) for merge in merges],
-            ignore_merges=name == "llama-bpe",  # Llama 3 takes a whole word that is in the vocabulary as it is
+            ignore_merges=name == "llama-bpe",  # Llama 3: a word in the vocabulary is one token
         )
     except Exception as error:  # the Rust library raises bare Exception
         raise InputError(f"the GGUF file's merges do not fit its tokens ({error}); fetch the file again") from error
     tokenizer = Tokenizer(model)
-    normalizer, tokenizer.pre_tokenizer = PRE_TOKENISERS[name]
+    normalizer, tokenizer.pre_tokenizer = PRE_TOKENIZERS[name]
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     tokenizer.decoder = decoders.ByteLevel()
@@ -100,7 +99,7 @@ def byte_level_tokenizer(reader: GGUFReader) -> Tokenizer:
 
 
 def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
-    """Cuts by a regular expression of its own, then spells bytes as characters."""
+    """Splits by a regular expression, then maps bytes to characters."""
     cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
@@ -115,13 +114,13 @@ LLAMA3 = _split(
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-PRE_TOKENISERS = {
+PRE_TOKENIZERS = {
     "default": (None, GPT2),
     "gpt-2": (None, GPT2),
-    # Cutting digits off first also changes how blanks before a digit are grouped: "a  1" is "a", "  ", "1".
+    # Splitting digits first also changes how spaces before a digit are grouped: "a  1" is "a", "  ", "1".
     "smollm": (None, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), GPT2])),
     "llama-bpe": (None, LLAMA3),
     "qwen2": (normalizers.NFC(), QWEN2),
     "deepseek-r1-qwen": (normalizers.NFC(), QWEN2),
 }
-"""Value of `tokenizer.ggml.pre` -> (normaliser, pre-tokeniser) of the published `tokenizer.json`."""
+"""Value of `tokenizer.ggml.pre` -> (normalizer, pre-tokenizer) of the published `tokenizer.json`."""

@@ -1,9 +1,8 @@
-"""Text to token ids and back, with the published vocabulary: `tokenizer.json`, sentencepiece, or inside a GGUF file.
+"""Text to token ids and back, with the published vocabulary: `tokenizer.json`, sentencepiece, or a GGUF file.
 
-`encode` recognises special tokens written in the text and adds none of its own; `decode` keeps them, so
-`decode(encode(text)) == text`, except where the published vocabulary itself loses something: a normaliser (NFC in
-Qwen2), a literal U+2581 under sentencepiece, which is how that algorithm writes a space, and characters or bytes it
-has no token for (21 bytes in SmolLM2, of control characters and of planes 4 to 11).
+`encode` recognises special tokens in the text and adds none; `decode` keeps them. So `decode(encode(text)) == text`,
+except where the published vocabulary is lossy: a normalizer (NFC in Qwen2), a literal U+2581 under sentencepiece, which
+stands for a space, and bytes without a token (21 in SmolLM2, of control characters and of planes 4 to 11).
 """
 
 import json
@@ -23,15 +22,15 @@ from jaxreason.errors import InputError
 from jaxreason.text.gguf_vocabulary import byte_level_tokenizer, metadata, sentencepiece_model, vocabulary
 
 END_OF_TURN = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>")
-"""Tokens that end a turn in published chat templates; older GGUF files do not name them among their stop ids."""
+"""Tokens that end a turn in published chat templates; older GGUF files do not list them as stop ids."""
 
 CONTROL = re.compile(r"<[^<>]+>")
-"""The text of a token that no text is made of, as published vocabularies write them."""
+"""The form of control tokens in published vocabularies."""
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """What a tokenisation library must do; each of the two below wraps one."""
+    """The interface to a tokenization library; the two classes below wrap one each."""
 
     vocab_size: int
 
@@ -50,16 +49,16 @@ class Backend(Protocol):
 class Tokenizer:
     backend: Backend
     special: dict[str, str]
-    """Texts of bos_token, eos_token, ... as chat templates see them."""
+    """Texts of bos_token, eos_token, ... for the chat template."""
     add_bos: bool
     """Whether a plain-text prompt begins with BOS; a chat template writes its own."""
     stop_ids: tuple[int, ...]
-    """Ids that end a completion, the tokeniser's own EOS first."""
+    """Ids that end a completion, the tokenizer's EOS first."""
     chat_template: str | None = None
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest id; the model's embedding may have more rows."""
+        """The largest id plus one; the model's embedding may have more rows."""
         return self.backend.vocab_size
 
     @property
@@ -67,7 +66,7 @@ class Tokenizer:
         return self.backend.token_id(self.special["bos_token"]) if "bos_token" in self.special else None
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of `text`, special tokens written in it included, none added."""
+        """Ids of `text`; special tokens in it are recognised, none is added."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -75,13 +74,13 @@ class Tokenizer:
         return self.backend.encode(text)
 
     def encode_continuation(self, text: str) -> list[int]:
-        """The same for a text that goes on another one: without the space that some vocabularies begin a text with."""
-        before = self.encode("a")
-        together = self.encode("a" + text)
-        return together[len(before) :] if together[: len(before)] == before else self.encode(text)
+        """Ids of `text` after other text: without the leading space that some vocabularies add."""
+        prefix = self.encode("a")
+        whole = self.encode("a" + text)
+        return whole[len(prefix) :] if whole[: len(prefix)] == prefix else self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of `ids`, special tokens as their text, bytes that are no UTF-8 as U+FFFD."""
+        """Text of `ids`, special tokens included; invalid UTF-8 becomes U+FFFD."""
         ids = [int(index) for index in ids]
         for index in ids:
             if not 0 <= index < self.vocab_size:
@@ -89,9 +88,9 @@ class Tokenizer:
         return self.backend.decode(ids)
 
     def save(self, folder: str | Path) -> None:
-        """Writes files that `load_tokenizer` and Hugging Face's `AutoTokenizer` read."""
+        """Writes files for `load_tokenizer` and transformers' `AutoTokenizer`."""
         config = {"add_bos_token": self.add_bos, **self.special, **self.backend.hugging_face_settings()}
-        config["clean_up_tokenization_spaces"] = False  # Hugging Face would drop spaces before punctuation
+        config["clean_up_tokenization_spaces"] = False  # else transformers drops spaces before punctuation
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         generation = {"bos_token_id": self.bos_id, "eos_token_id": list(self.stop_ids)}
@@ -111,31 +110,31 @@ def check_same_vocabulary(
     other: Tokenizer,
     name: str,
     other_name: str,
-    remedy: str = "take a teacher and a student of one family",
+    remedy: str = "use a teacher and a student of one model family",
     descended: bool = False,
 ) -> None:
-    """Refuses tokenizers of which a token does not mean the same text, or that end a completion differently.
+    """Raises InputError if a token id has different texts in the two vocabularies, or if their stop tokens differ.
 
-    Of a model and one `descended` from it control tokens (`<...>`) may have been renamed, and others end a completion.
+    `descended` (one model is fine-tuned from the other) allows renamed control tokens (`<...>`) and other stop tokens.
     """
     if one.vocab_size != other.vocab_size:
         sizes = f"{one.vocab_size} and {other.vocab_size} tokens"
         raise InputError(f"{name} and {other_name} have different vocabularies, of {sizes}: {remedy}")
     for index in range(one.vocab_size):
-        both = one.decode([index]), other.decode([index])
-        if both[0] != both[1] and not (descended and all(map(CONTROL.fullmatch, both))):
-            texts = f"{both[0]!r} and {both[1]!r}"
-            raise InputError(f"{name} and {other_name} have different vocabularies: token {index} is {texts}; {remedy}")
+        texts = one.decode([index]), other.decode([index])
+        if texts[0] != texts[1] and not (descended and all(map(CONTROL.fullmatch, texts))):
+            differing = f"token {index} is {texts[0]!r} and {texts[1]!r}"
+            raise InputError(f"{name} and {other_name} have different vocabularies: {differing}; {remedy}")
     if one.stop_ids[0] != other.stop_ids[0] and not descended:
-        ends = f"tokens {one.stop_ids[0]} and {other.stop_ids[0]}"
-        raise InputError(f"{name} and {other_name} end completions by {ends}: {remedy}")
+        stops = f"{one.stop_ids[0]} and {other.stop_ids[0]}"
+        raise InputError(f"{name} and {other_name} have different stop tokens, {stops}: {remedy}")
 
 
 class HuggingFace:
-    """A `tokenizer.json`, run by the `tokenizers` library."""
+    """A `tokenizer.json`, through the `tokenizers` library."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        tokenizer.no_truncation()  # some published files carry the settings of a training run
+        tokenizer.no_truncation()  # some published files keep settings from training
         tokenizer.no_padding()
         self.tokenizer = tokenizer
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
@@ -157,7 +156,7 @@ class HuggingFace:
 
 
 class SentencePiece:
-    """A sentencepiece model; its control tokens, which it does not look for in text, are cut out first."""
+    """A sentencepiece model. It does not recognise control tokens in text, so the text is split at them first."""
 
     def __init__(self, model: bytes, added: Mapping[str, int] | None = None) -> None:
         self.processor = processor = SentencePieceProcessor(model_proto=model)
@@ -168,18 +167,18 @@ class SentencePiece:
         self.text_of = {index: token for token, index in self.added.items()}
         self.vocab_size = max([size, *(index + 1 for index in self.text_of)])
         self.lengths: dict[str, dict[int, None]] = {}
-        """First character of a special token -> the lengths such tokens have, longest first."""
+        """First character of special tokens -> their lengths, longest first."""
         for token in sorted(self.added, key=len, reverse=True):
             self.lengths.setdefault(token[:1], {})[len(token)] = None
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
-        for part in self._parts(text):
+        for part in self._split(text):
             ids += [self.added[part]] if part in self.added else self.processor.encode(part)
         return ids
 
-    def _parts(self, text: str) -> Iterator[str]:
-        """Cuts at special tokens, from the left, the longest where several fit."""
+    def _split(self, text: str) -> Iterator[str]:
+        """Splits at special tokens, from the left, at the longest that matches."""
         begin = position = 0
         while position < len(text):
             lengths = self.lengths.get(text[position], ())
@@ -217,7 +216,7 @@ class SentencePiece:
     def hugging_face_settings(self) -> dict[str, Any]:
         model = ModelProto.FromString(self.processor.serialized_model_proto())
         prefix = model.normalizer_spec.add_dummy_prefix
-        settings = {"add_prefix_space": prefix, "legacy": prefix}  # legacy: also after a special token, as here
+        settings = {"add_prefix_space": prefix, "legacy": prefix}  # legacy: also after special tokens, as here
         extra = {index: token for index, token in self.text_of.items() if index >= self.processor.vocab_size()}
         if extra:
             settings["added_tokens_decoder"] = {
@@ -227,22 +226,22 @@ class SentencePiece:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Returns the tokeniser of a model folder (`tokenizer.json`, else `tokenizer.model`) or of a `.model` file."""
+    """The tokenizer of a model folder (`tokenizer.json`, else `tokenizer.model`) or of a `.model` file."""
     path = Path(path)
     if path.is_file() and path.suffix == ".model":
         return _from_folder(path.parent, path)
     for name in ("tokenizer.json", "tokenizer.model"):
         if (path / name).is_file():
             return _from_folder(path, path / name)
-    raise InputError(f"{path} has no tokenizer.json and no tokenizer.model; give a model's folder or a .model file")
+    raise InputError(f"{path} has no tokenizer.json and no tokenizer.model; give a model folder or a .model file")
 
 
 def tokenizer_from_gguf(reader: GGUFReader) -> Tokenizer:
-    """Returns the tokeniser of an open GGUF file, sentencepiece ("llama") or byte-level BPE ("gpt2")."""
+    """The tokenizer of an open GGUF file, sentencepiece ("llama") or byte-level BPE ("gpt2")."""
     kind = metadata(reader, "tokenizer.ggml.model")
     if kind not in ("llama", "gpt2"):
         raise InputError(
-            f"the GGUF file's 'tokenizer.ggml.model' is {kind!r}; known: 'llama' (sentencepiece) and 'gpt2' (BPE)"
+            f"the GGUF file's 'tokenizer.ggml.model' is {kind!r}; supported: 'llama' (sentencepiece) and 'gpt2' (BPE)"
         )
     backend = (
         SentencePiece(sentencepiece_model(reader)) if kind == "llama" else HuggingFace(byte_level_tokenizer(reader))
@@ -252,7 +251,7 @@ def tokenizer_from_gguf(reader: GGUFReader) -> Tokenizer:
     ids = {short: metadata(reader, f"tokenizer.ggml.{long}_token_id") for long, short in named.items()}
     special = {f"{name}_token": tokens[index] for name, index in ids.items() if index is not None}
     add_bos = metadata(reader, "tokenizer.ggml.add_bos_token")
-    if add_bos is None:  # files from before the flag existed
+    if add_bos is None:  # files older than this key
         add_bos = kind == "llama" or metadata(reader, "tokenizer.ggml.pre") == "llama-bpe"
     template = metadata(reader, "tokenizer.chat_template")
     stops = [ids["eos"], *(metadata(reader, f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eom"))]
@@ -264,7 +263,7 @@ def _from_folder(folder: Path, vocabulary_file: Path) -> Tokenizer:
         _read_json(folder / name) for name in ("tokenizer_config.json", "generation_config.json", "config.json")
     )
     special = {
-        key: value["content"] if isinstance(value, dict) else value  # a plain text or a serialized token object
+        key: value["content"] if isinstance(value, dict) else value  # a string or a serialised token object
         for key, value in config.items()
         if key in ("bos_token", "eos_token", "unk_token", "pad_token") and value is not None
     }
@@ -273,16 +272,16 @@ def _from_folder(folder: Path, vocabulary_file: Path) -> Tokenizer:
         try:
             tokenizer = tokenizers.Tokenizer.from_file(str(vocabulary_file))
         except Exception as error:  # the Rust library raises bare Exception
-            raise InputError(f"{vocabulary_file} is not a readable tokenizer.json ({error}); fetch it again") from error
+            raise InputError(f"{vocabulary_file} is not a valid tokenizer.json ({error}); fetch it again") from error
         backend = HuggingFace(tokenizer)
-        begins = tokenizer.encode("").ids[:1]  # what the file's own post-processor puts first
-        adds_bos = bool(begins) and "bos_token" in special and begins[0] == backend.token_id(special["bos_token"])
+        first = tokenizer.encode("").ids[:1]  # added by the file's post-processor
+        adds_bos = bool(first) and "bos_token" in special and first[0] == backend.token_id(special["bos_token"])
     else:
         decoder = config.get("added_tokens_decoder", {})
         try:
             backend = SentencePiece(vocabulary_file.read_bytes(), {v["content"]: int(k) for k, v in decoder.items()})
         except (RuntimeError, OSError) as error:
-            raise InputError(f"{vocabulary_file} is not a readable sentencepiece model; fetch it again") from error
+            raise InputError(f"{vocabulary_file} is not a valid sentencepiece model; fetch it again") from error
         processor = backend.processor
         for name, index in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
             if index >= 0:
@@ -300,13 +299,13 @@ def _from_folder(folder: Path, vocabulary_file: Path) -> Tokenizer:
 
 
 def _stop_ids(backend: Backend, ids: Iterable[int | None], template: str | None) -> tuple[int, ...]:
-    """Drops what is unknown or repeated, and adds the end of a turn as the chat template writes it."""
+    """The ids without None and duplicates, and the end-of-turn tokens of the chat template."""
     ends = [backend.token_id(token) for token in END_OF_TURN if template is not None and token in template]
     return tuple(dict.fromkeys(index for index in [*ids, *ends] if index is not None))
 
 
 def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Returns `chat_template.jinja`, else the template (the one named "default" of several) in the configuration."""
+    """`chat_template.jinja`, else the template in the configuration (of several, the one named "default")."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -317,7 +316,7 @@ def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file, an empty one when there is no such file."""
+    """The object in a JSON file, empty if there is no such file."""
     if not path.is_file():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""A vocabulary of one's own: sentencepiece with digits split and bytes to fall back on."""
+"""Trains a sentencepiece vocabulary, with split digits and byte fallback."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -15,15 +15,15 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message.content }}</s>{% endif %}"
     "{% endfor %}"
 )
-"""Of a user's turn only the first paragraph: models trained on bare questions are not told how to answer."""
+"""Keeps the first paragraph of a user's turn only: models trained on bare questions get no instruction."""
 
 
 def train_tokenizer(
     texts: Iterable[str], *, vocabulary: int, symbols: Sequence[str] = (), chat_template: str | None = CHAT_TEMPLATE
 ) -> Tokenizer:
-    """A byte-pair vocabulary of `vocabulary` pieces learned from `texts`, each of `symbols` one piece.
+    """Trains BPE with `vocabulary` tokens on `texts`; each of `symbols` is one token.
 
-    Numbers are split into digits, so that arithmetic has places to work on; any other text is spelled in bytes.
+    Digits are separate tokens, so that arithmetic is by digit; characters without a token are encoded as bytes.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -41,7 +41,7 @@ def train_tokenizer(
         pad_id=-1,
         unk_id=0,
         eos_id=1,
-        num_threads=1,  # the same vocabulary everywhere
+        num_threads=1,  # deterministic
         minloglevel=2,
     )
     backend = SentencePiece(model.getvalue())

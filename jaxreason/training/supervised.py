@@ -38,7 +38,7 @@ def make_sft_batch(documents: Iterable[Document], *, rows: int, length: int) -> 
 def pack_placed(placed: Sequence[Placement], *, rows: int, length: int) -> SFTBatch:
     """The batch of documents that already have their row."""
     packed = pack(placed, rows=rows, length=length)
-    topk = pack_teacher_topk(placed, rows=rows, room=packed.target_positions.shape[1])
+    topk = pack_teacher_topk(placed, rows=rows, targets=packed.target_positions.shape[1])
     weights = packed.loss_mask / np.maximum(packed.loss_mask.sum(), 1).astype(np.float32)
     return SFTBatch(packed, weights, np.int32(len(placed)), topk and TopK(*topk))
 

@@ -1,10 +1,10 @@
-"""Ways of reasoning: forms, behaviours, a judge's word, clusters."""
+"""Labellers: by form, by cognitive behaviour, by an LLM judge, by clusters."""
 
 import re
 
 import pytest
 
-from jaxreason.analysis import cognitive, discovered, judged, structural
+from jaxreason.analysis import cluster_labeller, cognitive, llm_labeller, structural
 from jaxreason.errors import InputError
 from jaxreason.tasks.grade_school import bare_equations, labelled_steps, one_expression, word_problems
 
@@ -51,28 +51,26 @@ def test_behaviours(text, label):
     assert set(cognitive(text).split("+")) >= set(label.split("+"))
 
 
-def test_a_judge_is_asked_once_and_understood_only_where_it_is_clear():
-    asked = []
+def test_a_judge_is_called_once_per_text_and_must_be_unambiguous():
+    texts = []
 
     def judge(text):
-        asked.append(text)
+        texts.append(text)
         return {"a": "It is **Algebra**.", "b": "algebra or guessing", "c": "prealgebra"}[text]
 
-    label = judged(judge, ["algebra", "guessing"])
+    label = llm_labeller(judge, ["algebra", "guessing"])
     assert [label(text) for text in "abcaa"] == ["algebra", "other", "other", "algebra", "algebra"]
-    assert asked == ["a", "b", "c"]
+    assert texts == ["a", "b", "c"]
 
 
-def test_clusters_find_the_ways_that_texts_were_written_in():
+def test_clusters_separate_solution_styles():
     pytest.importorskip("sklearn")
-    ways = (labelled_steps, bare_equations, one_expression)
+    styles = (labelled_steps, bare_equations, one_expression)
     problems = [p for p, _ in zip(word_problems(0), range(200), strict=False) if len(p.steps) > 2]
-    texts = [way(problem) for problem in problems for way in ways]
-    label = discovered(texts, 3)
-    named = [label(text) for text in texts]
-    assert len(set(named)) == 3
-    of_expressions = {named[i] for i in range(2, len(texts), 3)}
-    of_labels = {named[i] for i in range(0, len(texts), 3)}
-    assert not of_expressions & of_labels
-    with pytest.raises(InputError, match=re.escape("1 patterns in")):
-        discovered(texts, 1)
+    texts = [style(problem) for problem in problems for style in styles]
+    label = cluster_labeller(texts, 3)
+    labels = [label(text) for text in texts]
+    assert len(set(labels)) == 3
+    assert not set(labels[0::3]) & set(labels[2::3])  # labelled steps, one expression
+    with pytest.raises(InputError, match=re.escape("1 clusters of")):
+        cluster_labeller(texts, 1)

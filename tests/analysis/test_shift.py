@@ -1,4 +1,4 @@
-"""Shares, success and their change, against sums by hand."""
+"""Shares, success rates and their change, against results by hand."""
 
 import numpy as np
 import pytest
@@ -8,77 +8,77 @@ from jaxreason.analysis import (
     PatternMonitor,
     crossover,
     decompose,
-    labelled,
+    label_samples,
     pass_curve,
     path_coverage,
-    patterns_of,
+    pattern_stats,
     rank_change_ratio,
 )
 from jaxreason.errors import InputError
 from jaxreason.evaluation.metrics import wilson_interval
 
 
-def drawn(seed, shares, success, problems=50, each=4):
+def draw(seed, shares, success, problems=50, each=4):
     rng = np.random.default_rng(seed)
     labels = rng.choice(list(shares), problems * each, p=list(shares.values()))
     right = rng.random(len(labels)) < np.array([success[label] for label in labels])
     return Labelled(np.repeat(np.arange(problems), each), labels, right)
 
 
-BEFORE = drawn(0, {"a": 0.5, "b": 0.4, "c": 0.1}, {"a": 0.2, "b": 0.9, "c": 0.5})
-AFTER = drawn(1, {"a": 0.1, "b": 0.7, "d": 0.2}, {"a": 0.3, "b": 0.9, "d": 0.6})
+BEFORE = draw(0, {"a": 0.5, "b": 0.4, "c": 0.1}, {"a": 0.2, "b": 0.9, "c": 0.5})
+AFTER = draw(1, {"a": 0.1, "b": 0.7, "d": 0.2}, {"a": 0.3, "b": 0.9, "d": 0.6})
 
 
 def test_the_terms_add_up_to_the_change_of_accuracy():
-    found = decompose(BEFORE, AFTER)
+    terms = decompose(BEFORE, AFTER)
     change = AFTER.right.mean() - BEFORE.right.mean()
-    assert found.total == pytest.approx(change, abs=1e-12)
-    assert found.selection + found.execution + found.interaction == pytest.approx(change, abs=1e-12)
+    assert terms.total == pytest.approx(change, abs=1e-12)
+    assert terms.selection + terms.execution + terms.interaction == pytest.approx(change, abs=1e-12)
 
 
 def test_the_terms_by_hand():
-    """a: 2 of 8 right, b: 4 of 4; then a: 3 of 6 right, b: 6 of 6. Shares 2/3 and 1/3, then half and half."""
+    """a: 2 of 8 correct, b: 4 of 4; then a: 3 of 6, b: 6 of 6. Shares 2/3 and 1/3, then 1/2 and 1/2."""
     before = Labelled(np.arange(12), np.array(list("aaaaaaaabbbb")), np.arange(12) % 4 == 0)
     before = before._replace(right=np.array([1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1], bool))
     after = Labelled(np.arange(12), np.array(list("aaaaaabbbbbb")), np.array([1, 1, 1, 0, 0, 0, *[1] * 6], bool))
-    found = decompose(before, after)
-    assert found.total == pytest.approx(9 / 12 - 6 / 12, abs=1e-12)
-    assert found.selection == pytest.approx(-1 / 6 * 1 / 4 + 1 / 6 * 1, abs=1e-12)
-    assert found.execution == pytest.approx(2 / 3 * 1 / 4, abs=1e-12)
-    assert found.interaction == pytest.approx(-1 / 6 * 1 / 4, abs=1e-12)
+    terms = decompose(before, after)
+    assert terms.total == pytest.approx(9 / 12 - 6 / 12, abs=1e-12)
+    assert terms.selection == pytest.approx(-1 / 6 * 1 / 4 + 1 / 6 * 1, abs=1e-12)
+    assert terms.execution == pytest.approx(2 / 3 * 1 / 4, abs=1e-12)
+    assert terms.interaction == pytest.approx(-1 / 6 * 1 / 4, abs=1e-12)
 
 
-def test_a_pattern_that_is_only_chosen_more_is_selection_alone():
+def test_a_change_of_shares_alone_is_selection():
     labels = np.array(["a", "b"] * 50)
     before = Labelled(np.arange(100), labels, labels == "b")
     after = before._replace(labels=np.array(["b"] * 100), right=np.ones(100, bool))
-    found = decompose(before, after)
-    assert (found.selection, found.execution, found.interaction) == (0.5, 0.0, 0.0)
-    low, high = found.intervals["selection"]
+    terms = decompose(before, after)
+    assert (terms.selection, terms.execution, terms.interaction) == (0.5, 0.0, 0.0)
+    low, high = terms.intervals["selection"]
     assert low < 0.5 < high
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
+def test_coverage_of_intervals():
     shares, success = ({"a": 0.6, "b": 0.4}, {"a": 0.7, "b": 0.3}), {"a": 0.2, "b": 0.8}
     truth, hits = (0.7 - 0.6) * 0.2 + (0.3 - 0.4) * 0.8, 0
     for seed in range(100):
-        sides = (drawn(2 * seed + i, shares[i], success) for i in (0, 1))
+        sides = (draw(2 * seed + i, shares[i], success) for i in (0, 1))
         low, high = decompose(*sides, draws=200).intervals["selection"]
         hits += low <= truth <= high
     assert 88 <= hits <= 100
 
 
 def test_patterns_have_wilson_intervals():
-    found = patterns_of(BEFORE, ["never"])
+    stats = pattern_stats(BEFORE, ["never"])
     a = BEFORE.right[BEFORE.labels == "a"]
-    assert found["a"].count == len(a) and found["a"].success == a.mean()
-    assert found["a"].success_interval == wilson_interval(int(a.sum()), len(a))
-    assert found["a"].share_interval == wilson_interval(len(a), 200)
-    assert sum(pattern.share for pattern in found.values()) == pytest.approx(1)
-    assert found["never"].count == 0 and np.isnan(found["never"].success)
+    assert stats["a"].count == len(a) and stats["a"].success == a.mean()
+    assert stats["a"].success_interval == wilson_interval(int(a.sum()), len(a))
+    assert stats["a"].share_interval == wilson_interval(len(a), 200)
+    assert sum(pattern.share for pattern in stats.values()) == pytest.approx(1)
+    assert stats["never"].count == 0 and np.isnan(stats["never"].success)
 
 
-def test_a_monitor_goes_on_with_the_names_it_met():
+def test_a_monitor_keeps_the_names_of_earlier_steps():
     monitor = PatternMonitor(lambda text: text)
     rows = [("a", 1), ("a", 0), ("way b", 1), ("way b", 1)]
     samples = [{"index": 0, "completion": text, "lenient": grade} for text, grade in rows]
@@ -95,14 +95,14 @@ def test_ranks():
     base, tuned = np.array([[[0, 2, 0, 5]]]), np.array([[[0, 1, 0, 0]]])
     assert path_coverage(base, mask) == pytest.approx(2 / 3)
     assert rank_change_ratio(base, tuned, mask) == pytest.approx(1 / 3)
-    assert labelled([{"index": 3, "completion": "x", "lenient": 0.0}], str.upper).labels.tolist() == ["X"]
+    assert label_samples([{"index": 3, "completion": "x", "lenient": 0.0}], str.upper).labels.tolist() == ["X"]
 
 
-def test_the_curves_of_a_sharp_and_a_broad_model_cross():
-    broad = np.tile([True, *[False] * 15], (8, 1))  # every problem, once in sixteen
-    sharp = np.repeat([[True] * 16, [False] * 16], [4, 4], axis=0)  # half of the problems, always
+def test_pass_at_k_curves_cross():
+    broad = np.tile([True, *[False] * 15], (8, 1))  # solves every problem in 1 of 16 samples
+    sharp = np.repeat([[True] * 16, [False] * 16], [4, 4], axis=0)  # solves half of the problems always
     curves = pass_curve(broad), pass_curve(sharp)
     assert curves[0][1][0] == pytest.approx(1 / 16) and curves[0][16][0] == pytest.approx(1)
     assert [value for value, _ in curves[1].values()] == [0.5] * 5
-    assert crossover(*curves) == 8  # 8 of 16 draws hold the one right sample in half of the cases
+    assert crossover(*curves) == 8  # 8 of 16 samples include the correct one with probability 1/2
     assert crossover(curves[1], curves[1]) is None

@@ -1,4 +1,4 @@
-"""Packing keeps every token once, in order; a trained vocabulary splits digits and loses no text."""
+"""Packing places every token once, in order; a trained vocabulary splits digits and is lossless."""
 
 from itertools import islice
 
@@ -11,8 +11,8 @@ from jaxreason.tasks.grade_school import corpus
 from jaxreason.text import Document, encode_prompt, load_tokenizer, prompt_completion, train_tokenizer
 
 
-def packed_rows(documents, **sizes):
-    return pack(first_fit(documents, **sizes), **sizes)
+def packed_rows(documents, *, rows, length):
+    return pack(first_fit(documents, rows=rows, length=length), rows=rows, length=length)
 
 
 def test_documents_fill_rows_first_fit():
@@ -28,25 +28,22 @@ def test_documents_fill_rows_first_fit():
     np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2, 3], [1, 1, 1, 1, 2, 2]])
     np.testing.assert_array_equal(packed.target_positions, [[2, 4, 0, 0], [1, 2, 3, 5]])
     stopped = packed_rows([Document([1] * 4), Document([2] * 4), Document([3])], rows=1, length=6)
-    np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # what comes after one without room is left
+    np.testing.assert_array_equal(stopped.tokens, [[1, 1, 1, 1, 0, 0]])  # stops at the first that does not fit
     with pytest.raises(InputError, match="a text has 7 tokens, more than a row of 6"):
         packed_rows([Document([0] * 7)], rows=1, length=6)
 
 
-def test_only_what_was_asked_to_be_cut_is_cut():
-    texts = [
+def test_long_documents_are_truncated_only_on_request():
+    documents = [
         prompt_completion([1, 2], [3, 4], "line 1"),
         prompt_completion([1] * 5, [2, 2], "line 2"),
         prompt_completion([1, 2, 3, 4], [5], ""),
     ]
     with pytest.raises(InputError, match="line 2 has 7 tokens, more than a row of 6"):
-        filter_or_truncate(texts, 6, truncate=False)
-    kept, cut = filter_or_truncate(texts, 6, truncate=True)
-    assert (kept, cut) == ([texts[0], prompt_completion([1] * 5, [2], "line 2"), texts[2]], 1)
-    assert filter_or_truncate(texts, 4, truncate=True) == (
-        [texts[0]],
-        2,
-    )  # nothing would be left to learn of the others
+        filter_or_truncate(documents, 6, truncate=False)
+    expected = [documents[0], prompt_completion([1] * 5, [2], "line 2"), documents[2]]
+    assert filter_or_truncate(documents, 6, truncate=True) == (expected, 1)
+    assert filter_or_truncate(documents, 4, truncate=True) == ([documents[0]], 2)  # no loss is left on the others
 
 
 def test_a_trained_vocabulary(tmp_path):
@@ -59,8 +56,8 @@ def test_a_trained_vocabulary(tmp_path):
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         assert again.encode(text) == ids
-        pieces = [tokenizer.decode([index]) for index in ids]
-        assert not any(sum(c.isdigit() for c in piece) > 1 for piece in pieces)
+        tokens = [tokenizer.decode([index]) for index in ids]
+        assert not any(sum(c.isdigit() for c in token) > 1 for token in tokens)
     assert len(tokenizer.encode("####")) <= 2 and tokenizer.stop_ids == again.stop_ids == (1,)
     ids = encode_prompt(again, [{"role": "user", "content": "How many?\n\nThink step by step."}])
     assert tokenizer.decode(ids) == "<|user|>How many?<|assistant|>"

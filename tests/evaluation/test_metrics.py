@@ -1,4 +1,4 @@
-"""The estimators against enumeration of what they estimate, and numbers worked out by hand."""
+"""The estimators against enumeration, and against results by hand."""
 
 from itertools import combinations, permutations
 from math import sqrt
@@ -19,13 +19,13 @@ def test_mean_with_se_by_hand():
     mean, se = mean_with_se(np.array([[1, 1], [1, 0], [0, 0]]))
     assert mean == 0.5
     assert se == pytest.approx(sqrt(1 / 12), abs=1e-15)
-    # the same sample taken twice is no new evidence
-    broadcast_from_main = np.array([[True], [False], [False], [True]])
-    assert mean_with_se(np.repeat(broadcast_from_main, 5, axis=1)) == pytest.approx(mean_with_se(broadcast_from_main))
+    # copies of a sample add no information
+    correct = np.array([[True], [False], [False], [True]])
+    assert mean_with_se(np.repeat(correct, 5, axis=1)) == pytest.approx(mean_with_se(correct))
     assert mean_with_se(np.array([[1, 0]])) == (0.5, np.inf)
 
 
-def test_pass_at_k_is_the_share_of_subsets_with_a_correct_one():
+def test_pass_at_k_by_counting_subsets():
     for n in range(1, 8):
         for c in range(n + 1):
             samples = [True] * c + [False] * (n - c)
@@ -36,7 +36,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_correct_one():
 
 def test_pass_at_k_of_many_problems():
     estimates = pass_at_k(200, np.array([0, 1, 100, 200]), 100)
-    # one correct of 200 is among 100 of them half of the time
+    # one correct of 200 is among 100 drawn with probability 1/2
     np.testing.assert_allclose(estimates, [0, 0.5, 1, 1], atol=1e-12)
     assert estimates.dtype == np.float64
     for n, c, k in ((3, 1, 4), (3, 1, 0), (3, 4, 1), (3, -1, 1)):
@@ -45,7 +45,7 @@ def test_pass_at_k_of_many_problems():
 
 
 def test_maj_at_k_by_counting_every_order():
-    """Each order of A A B C is a problem; in blocks of 3, A wins unless B and C come with one A and before it."""
+    """Each order of A A B C is a problem; the first of the most frequent answers of a block wins."""
     orders = list(permutations("AABC"))
     correct = np.array([[answer == "A" for answer in order] for order in orders])
     for k in (1, 2, 3, 4):
@@ -53,8 +53,8 @@ def test_maj_at_k_by_counting_every_order():
         for order in orders:
             for start in range(0, 4 - k + 1, k):
                 block = order[start : start + k]
-                most = max(block.count(answer) for answer in block)
-                scores.append(next(answer for answer in block if block.count(answer) == most) == "A")
+                largest = max(block.count(answer) for answer in block)
+                scores.append(next(answer for answer in block if block.count(answer) == largest) == "A")
         assert maj_at_k(orders, correct, k, same) == pytest.approx(np.mean(scores))
     assert maj_at_k(orders, correct, 1, same) == pytest.approx(mean_with_se(correct)[0])
     # blocks of two: BB is wrong, AA is right
@@ -69,7 +69,7 @@ def test_wilson_interval():
     # Agresti & Coull 1998, and by hand for 0 of n: (0, z^2 / (n + z^2))
     assert wilson_interval(0, 10) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
     assert wilson_interval(10, 10) == pytest.approx((10 / (10 + 1.96**2), 1))
-    # its ends are the p for which the observed share is exactly z standard deviations away
+    # at its ends p, the observed share is exactly z standard deviations away
     for end in wilson_interval(3, 17):
         assert abs(3 / 17 - end) == pytest.approx(1.96 * sqrt(end * (1 - end) / 17))
     with pytest.raises(InputError):

@@ -186,7 +186,7 @@ def test_ctrl_c_says_how_to_go_on(model, task, tmp_path):
         (["--steps", "three"], "argument --steps: invalid int value: 'three'"),
         (["--algorithm", "grop"], "--algorithm 'grop' is unknown, the closest is 'grpo'"),
         (["--model", "smollm2-136m"], "model 'smollm2-136m' is not known; give an alias"),
-        (["--task", "gsmk"], "no task is called 'gsmk', the closest is 'gsm8k'"),
+        (["--task", "gsmk"], "task 'gsmk' is unknown, the closest is 'gsm8k'"),
         (["--task", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--data", "nowhere", "--task", "gsm8k"], "nowhere"),
         (["--max-tokens", "500"], "more than the model's context of 512: shorten the prompt or lower --max-tokens"),

@@ -1,4 +1,4 @@
-"""Rewards that know no answer, by hand."""
+"""Intrinsic and group rewards, by hand; rewards by name."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +9,12 @@ from jaxreason.rewards import grade
 from jaxreason.rewards.intrinsic import (
     ClusterReward,
     MajorityReward,
-    agreement,
+    label_agreement,
     self_certainty,
     token_entropy,
     trajectory_entropy,
 )
+from jaxreason.rewards.registry import REWARDS, VERIFIERS
 from jaxreason.tasks import Problem
 
 PROBLEM = Problem(question="?", answer="7", solution="", index=0)
@@ -29,23 +30,38 @@ def test_scores_by_hand():
     np.testing.assert_allclose(trajectory_entropy(scores, mask), [[-4, -5]])
 
 
-def test_the_majority_is_right_whatever_the_truth():
+def test_the_majority_answer_is_rewarded():
     rewards = grade([TEXTS], [PROBLEM], MajorityReward())
     np.testing.assert_array_equal(rewards, [[1, 1, 1, 0, 0, 0]])
     np.testing.assert_array_equal(grade([["none", "so"]], [PROBLEM], MajorityReward()), [[0, 0]])
 
 
-def test_equal_answers_earn_their_share_unless_all_differ():
+def test_the_share_of_equal_answers_is_rewarded_unless_all_differ():
     np.testing.assert_allclose(
         grade([TEXTS], [PROBLEM], ClusterReward()), [[0.5, 0.5, 0.5, 1 / 6, 0, 1 / 6]], rtol=1e-6
     )
     np.testing.assert_array_equal(grade([["#### 1", "#### 2", "#### 3"]], [PROBLEM], ClusterReward()), [[0, 0, 0]])
 
 
-def test_what_labels_are_worth():
-    rewards, truth = (
-        [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]],
-        [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]],
-    )  # a right label, then a wrong one
-    found = agreement(rewards, truth)
-    assert found == {"label_accuracy": 0.5, "reward_accuracy": pytest.approx(2 / 6)}
+def test_quality_of_majority_labels():
+    rewards = [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
+    truth = [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]  # the first label is correct, the second is not
+    rows = [
+        {"index": p, "reward": reward, "lenient": lenient}
+        for p, group in enumerate(zip(rewards, truth, strict=True))
+        for reward, lenient in zip(*group, strict=True)
+    ]
+    assert label_agreement(rows) == {"label_accuracy": 0.5, "reward_accuracy": pytest.approx(2 / 6)}
+
+
+def test_rewards_by_name():
+    texts = ["#### 7", "so 7", "no", "\\boxed{14/2}"]
+    expected = {"lenient": [1, 1, 0, 1], "majority": [1, 1, 0, 1]}
+    expected |= {"strict": [1, 0, 0, 1], "symbolic": [1, 1, 0, 1], "clusters": [0.75, 0.75, 0, 0.75]}
+    intrinsic = {"self-certainty": self_certainty, "token-entropy": token_entropy}
+    intrinsic["trajectory-entropy"] = trajectory_entropy
+    assert set(VERIFIERS) == {"strict", "lenient", "symbolic"} and set(REWARDS) == {*expected, *intrinsic}
+    for name, values in expected.items():
+        np.testing.assert_array_equal(grade([texts], [PROBLEM], REWARDS[name]()), [values])
+    for name, function in intrinsic.items():
+        assert REWARDS[name]().of_scores is function

@@ -1,4 +1,4 @@
-"""Verdicts against mathematics done by hand; hostile answers end at the limit, and no process outlives its owner."""
+"""Symbolic grading against results by hand; hostile answers hit the limit, and no process outlives its owner."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def grader():
         ("\\sqrt{3}", "\\sqrt{2}", False),
         ("(1,2]", "(1,2)", False),
         ("1,-2", "1", False),
-        # what Math-Verify alone takes for equal
+        # Math-Verify alone finds these equal
         ("1-\\frac{1}{e}", "1+\\frac{1}{\\mathrm{e}}", False),
         ("52_8", "52", False),
         ("(1,2)", "\\{1,2\\}", False),
@@ -54,18 +54,18 @@ def grader():
         ("\\sqrt{2}", "__import__('os').abort()", False),
     ],
 )
-def test_verdicts(grader, answer, other, same):
+def test_symbolic_equality(grader, answer, other, same):
     assert grader(f"so \\boxed{{{other}}}", gold(answer)) == float(same)
 
 
-def test_a_hang_costs_its_own_answer_alone(grader):
-    """In turns with hostile ones, in two threads: every other verdict stands."""
+def test_a_hanging_answer_affects_no_other(grader):
+    """Alternating with hostile answers, in two threads."""
     texts = [["\\boxed{\\sqrt{8}}", "\\boxed{(x+y+z+w)^{300}}", "\\boxed{\\sqrt{9}}", "\\boxed{9999999!}"]] * 2
     grades = grade(texts, [gold("2\\sqrt{2}")] * 2, grader)
     np.testing.assert_array_equal(grades, [[1, 0, 0, 0]] * 2)
 
 
-def test_ctrl_c_takes_the_unread_verdict_with_it():
+def test_ctrl_c_discards_the_unread_reply():
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -80,16 +80,16 @@ def test_ctrl_c_takes_the_unread_verdict_with_it():
     grader.close()
 
 
-def test_what_the_exact_grader_settles_starts_no_process():
-    grader = MathGrader(workers=0)  # would wait for ever
+def test_the_exact_grader_starts_no_process():
+    grader = MathGrader(workers=0)  # a process would never start
     assert [grader(f"\\boxed{{{x}}}", gold("\\frac12")) for x in ("\\dfrac{1}{2}", "0.5", "0.25")] == [1, 1, 0]
     assert grader("nothing", gold("\\sqrt{2}")) == grader("\\boxed{no}", gold("yes")) == 0
 
 
 def test_math500_answers_equal_only_themselves(data, grader):
     answers = [problem.answer for problem in load_task("math500", data).test if "\\" in problem.answer][:12]
-    verdicts = grade([[f"\\boxed{{{other}}}" for other in answers] for _ in answers], list(map(gold, answers)), grader)
-    np.testing.assert_array_equal(verdicts, np.eye(len(answers)))
+    grades = grade([[f"\\boxed{{{other}}}" for other in answers] for _ in answers], list(map(gold, answers)), grader)
+    np.testing.assert_array_equal(grades, np.eye(len(answers)))
 
 
 OWNER = """
@@ -104,31 +104,31 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
-def test_a_judge_killed_between_answers_leaves_no_verdict_behind():
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_child_killed_between_answers_leaves_no_reply_behind():
     grader = MathGrader(workers=1)
     assert grader("\\boxed{\\sqrt{8}}", gold("2\\sqrt{2}")) == 1
-    judge = grader._idle.get()
-    grader._idle.put(judge)
-    os.kill(int(Path(f"/proc/{judge.pid}/task/{judge.pid}/children").read_text()), signal.SIGKILL)
+    worker = grader._idle.get()
+    grader._idle.put(worker)
+    os.kill(int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()), signal.SIGKILL)
     time.sleep(0.2)
     assert grader("\\boxed{\\sqrt{8}}", gold("2\\sqrt{2}")) == 1
     grader.close()
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 def test_no_process_outlives_a_killed_owner():
     owner = subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    judge = int(owner.stdout.readline())
-    children = [int(p) for p in Path(f"/proc/{judge}/task/{judge}/children").read_text().split()]
+    worker = int(owner.stdout.readline())
+    children = [int(p) for p in Path(f"/proc/{worker}/task/{worker}/children").read_text().split()]
     assert len(children) == 1
     owner.kill()
     owner.communicate()
     for _ in range(100):
-        if not any(alive(pid) for pid in (judge, *children)):
+        if not any(alive(pid) for pid in (worker, *children)):
             return
         time.sleep(0.1)
-    raise AssertionError("a judge is still there")
+    raise AssertionError("a worker is still alive")
 
 
 def alive(pid: int) -> bool:

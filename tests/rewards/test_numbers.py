@@ -1,4 +1,4 @@
-"""The grader against hand-graded answers, the gold of GSM8K and MATH-500, and hostile text."""
+"""The exact grader against hand-graded answers, the gold answers of GSM8K and MATH-500, and hostile text."""
 
 import json
 import random
@@ -55,7 +55,7 @@ def test_parse_number(text, value):
         ("####\n$18.00", 1, 1),
         ("so $\\boxed{18\\text{ dollars}}$.", 1, 1),
         ("\\boxed{\\boxed{18}}", 1, 1),
-        ("\\boxed{4} no, \\boxed{18}", 1, 1),  # the last word counts
+        ("\\boxed{4} no, \\boxed{18}", 1, 1),  # the last box counts
         ("#### 4\nso \\boxed{18}", 1, 1),
         ("\\boxed{18}\n#### 4", 0, 0),
         ("#### 4\nor rather\n#### 18", 1, 1),
@@ -65,7 +65,7 @@ def test_parse_number(text, value):
         ("#### The answer is 18", 0, 1),
         ("The answer is 18.", 0, 1),
         ("The answer is **$18.00**", 0, 1),
-        ("she pays 20-18", 0, 1),  # a binary minus is no sign
+        ("she pays 20-18", 0, 1),  # a binary minus is not a sign
         ("the area is 18 cm^2", 0, 1),
         ("it is -18", 0, 0),
         ("\\boxed{18", 0, 1),  # never closed
@@ -75,7 +75,7 @@ def test_parse_number(text, value):
         ("", 0, 0),
     ],
 )
-def test_where_the_answer_stands(completion, is_strict, is_lenient):
+def test_finding_the_answer(completion, is_strict, is_lenient):
     assert (strict(completion, gold("18")), lenient(completion, gold("18"))) == (is_strict, is_lenient)
 
 
@@ -92,13 +92,13 @@ def test_last_number(text, last):
     assert final_answer(text, lenient=False) is None
 
 
-def test_a_hedge_is_no_answer():
+def test_two_numbers_are_no_answer():
     assert final_answer("#### 5 or 6 apples", lenient=True) is None
     assert final_answer("\\boxed{x = 5 or x = 6}", lenient=True) is None
     assert final_answer("#### more or less", lenient=True) == "more or less"
 
 
-def test_lenient_is_never_less_than_strict():
+def test_lenient_is_at_least_strict():
     assert final_answer("#### Team 5", lenient=True) == "5"
     assert strict("#### Team 5", gold("Team 5")) == lenient("#### Team 5", gold("Team 5")) == 1.0
 
@@ -130,7 +130,7 @@ def test_equal_is_exact_and_symmetric(a, b, same):
 def test_gsm8k_gold_grades_itself(data):
     splits = [(data / "gsm8k" / f"{split}.jsonl").read_text("utf-8") for split in ("train", "test")]
     answers = [json.loads(line)["answer"] for split in splits for line in split.strip().split("\n")]
-    official = [answer.split("#### ")[1] for answer in answers]  # the dataset's own rule
+    official = [answer.split("#### ")[1] for answer in answers]  # the rule of the dataset
     assert len(answers) == 8792
     assert sum(strict(answer, gold(final)) for answer, final in zip(answers, official, strict=True)) == 8792
     assert sum(lenient(answer, gold(final)) for answer, final in zip(answers, official, strict=True)) == 8792
@@ -192,7 +192,7 @@ for _seed in range(20):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_any_megabyte_grades_within_50_ms(name):
-    """Part of the contract, hence a timing test; the least of three calls, since other work may share the core."""
+    """A guarantee, so a timing test; the minimum of three calls, because other work may share the core."""
     text, seconds = HOSTILE[name], []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Generated problems: right by independent arithmetic, repeatable, and held out where they claim to be."""
+"""Generated problems: correct by independent arithmetic, deterministic, and held out from training."""
 
 import re
 from fractions import Fraction
@@ -15,7 +15,7 @@ from jaxreason.tasks.grade_school.stories import NEW_STORIES, STORIES, THINGS
 
 
 def value(expression: str) -> Fraction:
-    """Arithmetic by recursive descent, sharing nothing with the generator."""
+    """Arithmetic by recursive descent, independent of the generator."""
     tokens = re.findall(r"\d+|[-+*/()]", expression)
     assert "".join(tokens) == expression
 
@@ -57,7 +57,7 @@ def test_every_equation_of_every_solution_is_true(level):
         assert difficulty.steps[0] <= len(problem.steps) <= difficulty.steps[1]
         used = {int(n) for n in re.findall(r"\d+", problem.question)}
         assert max(used | {step.result for step in problem.steps}) <= max(difficulty.result, difficulty.amount)
-        # every number of the text is used, none comes from nowhere (halving aside)
+        # the solution uses every number of the question and no other (2, for halving, excepted)
         assert used <= {n for step in problem.steps for n in (step.left, step.right)}
         known = used | {2}
         for step in problem.steps:
@@ -65,12 +65,12 @@ def test_every_equation_of_every_solution_is_true(level):
             known.add(step.result)
 
 
-def test_every_story_can_be_told():
-    found = {story.text: 0 for story in STORIES}
-    patterns = {re.sub(r"\\\{\w\\\}", r"\\w+", re.escape(text)): text for text in found}
+def test_every_story_is_generated():
+    counts = {story.text: 0 for story in STORIES}
+    patterns = {re.sub(r"\\\{\w\\\}", r"\\w+", re.escape(text)): text for text in counts}
     for problem in islice(word_problems("stories"), 2000):
-        found[next(text for pattern, text in patterns.items() if re.fullmatch(pattern, problem.question))] += 1
-    assert min(found.values()) > 10
+        counts[next(text for pattern, text in patterns.items() if re.fullmatch(pattern, problem.question))] += 1
+    assert min(counts.values()) > 10
     assert {len(story.steps) for story in STORIES} == {len(story.steps) for story in NEW_STORIES} == {1, 2, 3, 4}
 
 
@@ -81,25 +81,25 @@ def people(question: str) -> set[str]:
     return set(re.findall(rf"\b(?!{OTHERS})[A-Z][a-z]*", question))
 
 
-def told(question: str) -> str:
-    """A question with the names and things taken out: what remains is the story and its numbers."""
+def anonymous(question: str) -> str:
+    """The question without names and things: the story and its numbers."""
     return re.sub(r"\b(?:" + "|".join(people(question) | set(THINGS)) + r")\b", "_", question)
 
 
 def story_of(question: str) -> str:
-    return re.sub(r"\d+", "#", told(question))
+    return re.sub(r"\d+", "#", anonymous(question))
 
 
-def test_held_out_sets_cannot_be_met_in_training():
+def test_held_out_sets_never_occur_in_training():
     sets = load_task("grade-school").held_out
     assert {name: len(problems) for name, problems in sets.items()} == dict.fromkeys(sets, 1000)
     trained = [problem.question for problem in load_task("grade-school").train]
     trained += [problem.question for problem in islice(word_problems("another seed"), 20_000)]
-    stories, problems = set(map(story_of, trained)), set(map(told, trained))
+    stories, problems = set(map(story_of, trained)), set(map(anonymous, trained))
     assert len(stories) == len(STORIES)
     assert {story_of(p.question) for p in sets["held-out"]} == {story_of(p.question) for p in sets["larger_numbers"]}
     assert {story_of(p.question) for p in sets["held-out"]} == stories  # the stories are known,
-    assert not {told(p.question) for p in sets["held-out"]} & problems  # the numbers are not,
+    assert not {anonymous(p.question) for p in sets["held-out"]} & problems  # the numbers are not,
     known = set().union(*map(people, trained))
     assert len(known) > 5000
     for name in ("held-out", "new_stories", "larger_numbers"):  # nor are the names
@@ -113,20 +113,20 @@ def test_held_out_sets_cannot_be_met_in_training():
         assert [problem.index for problem in problems] == list(range(len(problems)))
 
 
-def test_the_same_seed_tells_the_same_stories():
+def test_the_same_seed_generates_the_same_problems():
     first, again, other = (list(islice(word_problems(seed), 50)) for seed in (7, 7, 8))
     assert first == again != other
     texts = [list(islice(corpus.pretraining_texts(1, drills=0.3, premises=0.3), 50)) for _ in range(2)]
     assert texts[0] == texts[1]
 
 
-def test_twins_differ_in_one_premise_and_in_their_verdict():
+def test_twins_differ_in_one_premise_and_in_their_answer():
     contradictory, sound = premises(0, 300)
     assert {problem.answer for problem in contradictory} == {"contradiction"}
     assert "contradiction" not in {problem.answer for problem in sound}
     for flawed, twin in zip(contradictory, sound, strict=True):
         a, b = flawed.question.split(), twin.question.split()
-        assert a != b and a[-11:] == b[-11:]  # the closing remark is the same
+        assert a != b and a[-11:] == b[-11:]  # the same question and instruction
     for problems, same in ((contradictory, True), (sound, False)):
         text = next(problem.question for problem in problems if "exactly" in problem.question)
         first, second = re.findall(r"(\w+) has exactly", text)
@@ -134,7 +134,7 @@ def test_twins_differ_in_one_premise_and_in_their_verdict():
 
 
 def contradicts(question: str) -> bool | None:
-    """Worked out from the text alone, for the three kinds of contradiction that are taught; None for other texts."""
+    """Decided from the text alone, for the three kinds of `TRAIN_KINDS`; None for other texts."""
     if pairs := re.findall(r"(\w+) is \w+ than (\w+)\.", question):
         return pairs[0][0] == pairs[2][1]
     counts = list(map(int, re.findall(r"\d+", question)))
@@ -143,11 +143,11 @@ def contradicts(question: str) -> bool | None:
     return counts[0] != counts[1] + counts[2] if "class" in question else None
 
 
-def test_contradictions_of_the_held_out_set_are_never_taught():
-    taught = dict(islice(sft_examples("test"), 3000))
-    for question, answer in taught.items():
+def test_training_never_contains_held_out_contradictions():
+    trained = dict(islice(sft_examples("test"), 3000))
+    for question, answer in trained.items():
         assert (answer == "contradiction") == bool(contradicts(question)), question
-    known = set().union(*map(people, taught))
+    known = set().union(*map(people, trained))
     for problem in load_task("grade-school").extra_eval_sets["contradictions"]:
         assert contradicts(problem.question) is None
         assert not people(problem.question) & known

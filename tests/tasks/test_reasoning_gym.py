@@ -1,4 +1,4 @@
-"""Datasets of reasoning-gym as tasks; hostile answers never reach a verifier that would evaluate them."""
+"""Datasets of reasoning-gym as tasks; hostile answers never reach a verifier that evaluates them."""
 
 import importlib.util
 
@@ -14,7 +14,7 @@ needs_extra = pytest.mark.skipif(not importlib.util.find_spec("reasoning_gym"), 
 
 @needs_extra
 @pytest.mark.parametrize("name", ["gsm_symbolic", "chain_sum", "countdown", "simple_integration", "mini_sudoku"])
-def test_gold_answers_are_right_and_others_wrong(name):
+def test_gold_answers_are_correct_and_others_are_not(name):
     task = load_task(f"rg:{name}")
     assert len(task.test) == 200 and len(task.train) > 500
     assert not {p.question for p in task.train} & {p.question for p in task.test}
@@ -25,24 +25,24 @@ def test_gold_answers_are_right_and_others_wrong(name):
 
 
 @needs_extra
-def test_a_verifier_accepts_what_is_not_the_gold_answer():
+def test_a_verifier_accepts_more_than_the_gold_answer():
     problem = load_task("rg:countdown").test[0]
     other = f"0 + {problem.answer}"
-    assert numbers.strict(f"#### ({problem.answer})", problem) == 1.0  # in brackets, still the same numbers
-    assert numbers.strict(f"#### {other}", problem) == 0.0  # uses a number that is not there
+    assert numbers.strict(f"#### ({problem.answer})", problem) == 1.0  # with brackets, the same numbers
+    assert numbers.strict(f"#### {other}", problem) == 0.0  # uses a number that is not given
 
 
 @needs_extra
 def test_unknown_dataset():
-    with pytest.raises(InputError, match="no dataset 'gsm_symbolik', the closest is 'gsm_symbolic': give --task rg:"):
+    with pytest.raises(InputError, match="no dataset 'gsm_symbolik', the closest is 'gsm_symbolic': use --task rg:"):
         load_task("rg:gsm_symbolik")
 
 
 class Evaluating:
-    """Stands for a verifier that evaluates what it is given."""
+    """Stands for a verifier that calls `eval` on the answer."""
 
     def score_answer(self, answer, entry):
-        raise AssertionError(f"was handed {answer}")
+        raise AssertionError(f"was given {answer}")
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ class Evaluating:
         "2**-9**9",
     ],
 )
-def test_code_towers_and_calls_are_not_handed_over(answer):
+def test_code_towers_and_calls_are_not_evaluated(answer):
     assert not harmless(answer)
     assert not accepts(Evaluating(), {"answer": "1"}, True, answer)
 
 
 @pytest.mark.parametrize("answer", ["3*x**2 + C", "(4 + 5)*6 - 2/3", "sin(x) - 2.5*cos(x)", "-x**10/10", "_ Q _ _"])
-def test_mathematics_is_handed_over(answer):
+def test_mathematics_is_harmless(answer):
     assert harmless(answer)
 
 
-def test_a_verifier_that_stumbles_does_not_accept():
-    class Stumbling:
+def test_an_answer_that_crashes_the_verifier_is_wrong():
+    class Crashing:
         def score_answer(self, answer, entry):
             raise ZeroDivisionError
 
-    assert not accepts(Stumbling(), {"answer": "1"}, False, "1/0")
+    assert not accepts(Crashing(), {"answer": "1"}, False, "1/0")

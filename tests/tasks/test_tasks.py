@@ -1,4 +1,4 @@
-"""Published tasks from their files, a user's own task, the split, and what is said when something is wrong."""
+"""Published tasks, a task from a JSONL file, the split, downloads, and error messages."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from jaxreason.tasks import Problem, files, load_task, messages
 from jaxreason.tasks.files import File
 
 
-def everything(task):
+def all_problems(task):
     return sorted(task.train + task.test, key=lambda problem: problem.index)
 
 
@@ -31,24 +31,24 @@ def test_gsm8k(data):
 
 def test_tasks_of_one_file(data):
     svamp, mawps, math500 = (load_task(name, data) for name in ("svamp", "mawps", "math500"))
-    assert [len(everything(task)) for task in (svamp, mawps, math500)] == [1000, 2065, 500]
+    assert [len(all_problems(task)) for task in (svamp, mawps, math500)] == [1000, 2065, 500]
 
-    assert everything(svamp)[0].answer == "145"
-    assert "organized into 93 groups. How big is each group of bananas?" in everything(svamp)[0].question
-    assert sum(".." in problem.question for problem in everything(svamp)) == 1  # the source has it, none is added
+    assert all_problems(svamp)[0].answer == "145"
+    assert "organized into 93 groups. How big is each group of bananas?" in all_problems(svamp)[0].question
+    assert sum(".." in problem.question for problem in all_problems(svamp)) == 1  # as in the source
 
-    assert everything(mawps)[0].answer == "43"
-    answers = {problem.answer for problem in everything(mawps)}
+    assert all_problems(mawps)[0].answer == "43"
+    answers = {problem.answer for problem in all_problems(mawps)}
     assert {"11.5", "2/3", "10/3"} <= answers and "0.6666666667" not in answers
 
-    assert everything(math500)[2].answer == "\\frac{14}{3}"
+    assert all_problems(math500)[2].answer == "\\frac{14}{3}"
     for task in (svamp, mawps, math500):
-        assert 0.15 < len(task.test) / len(everything(task)) < 0.25
+        assert 0.15 < len(task.test) / len(all_problems(task)) < 0.25
         assert not {p.question for p in task.train} & {p.question for p in task.test}
-        assert [p.index for p in everything(task)] == list(range(len(everything(task))))
+        assert [p.index for p in all_problems(task)] == list(range(len(all_problems(task))))
 
 
-def test_split_depends_on_the_text_alone():
+def test_the_split_depends_on_the_question_only():
     problems = [Problem(f"question {i}", "1", "", i) for i in range(2000)]
     _, test = files.split_by_hash(problems)
     assert abs(len(test) - 2000 * 51 / 256) < 4 * (2000 * 0.2 * 0.8) ** 0.5  # four standard deviations
@@ -58,7 +58,7 @@ def test_split_depends_on_the_text_alone():
     assert files.split_by_hash([abc]) == ([abc], [])
 
 
-def write_own(folder, count=60):
+def write_task(folder, count=60):
     lines = [{"question": f"What is {i} + 1?", "answer": f"It is {i + 1}.\n#### {i + 1}"} for i in range(count - 2)]
     lines += [{"question": "Half of 3?", "answer": 1.5}, {"question": "Half of 4?", "answer": "2"}]
     path = folder / "sums.jsonl"
@@ -67,9 +67,9 @@ def write_own(folder, count=60):
 
 
 def test_own_file(tmp_path):
-    task = load_task(str(write_own(tmp_path)))
+    task = load_task(str(write_task(tmp_path)))
     assert task.name == "sums"
-    problems = everything(task)
+    problems = all_problems(task)
     assert problems[4] == Problem("What is 4 + 1?", "5", "It is 5.", 4)
     assert [(p.answer, p.solution) for p in problems[-2:]] == [("1.5", ""), ("2", "")]
     (turn,) = messages(task, problems[4])
@@ -98,7 +98,7 @@ def test_a_bad_line_is_named(tmp_path, line, complaint):
 
 
 def test_unknown_names(tmp_path):
-    with pytest.raises(InputError, match=r"'gms8k', the closest is 'gsm8k'; choose .*, math500, rg:NAME"):
+    with pytest.raises(InputError, match=r"'gms8k' is unknown, the closest is 'gsm8k'; choose .*, math500, rg:NAME"):
         load_task("gms8k")
     with pytest.raises(InputError, match=r"none\.jsonl cannot be read"):
         load_task(str(tmp_path / "none.jsonl"))
@@ -109,29 +109,29 @@ def test_unknown_names(tmp_path):
 def test_a_wrong_checksum_is_refused(tmp_path):
     (tmp_path / "math500").mkdir()
     (tmp_path / "math500" / "test.jsonl").write_text("{}\n")
-    found = hashlib.sha256(b"{}\n").hexdigest()
+    actual = hashlib.sha256(b"{}\n").hexdigest()
     with pytest.raises(
-        InputError, match=rf"test\.jsonl has sha256 {found}, expected 35dc\w+; replace it with https://"
+        InputError, match=rf"test\.jsonl has sha256 {actual}, expected 35dc\w+; replace it with https://"
     ):
         load_task("math500", tmp_path)
 
 
-def test_download_is_verified_before_it_is_kept(tmp_path, monkeypatch):
+def test_a_download_is_verified_before_it_is_stored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = tmp_path / "source.jsonl"
     source.write_bytes(b"problems")
     good = File("toy/test.jsonl", source.as_uri(), hashlib.sha256(b"problems").hexdigest())
 
     with pytest.raises(InputError, match=r"source\.jsonl has sha256 .*; try again later"):
-        files.content(good._replace(sha256="0" * 64), None)
+        files.load_file(good._replace(sha256="0" * 64), None)
     missing = good._replace(url=(tmp_path / "gone").as_uri())
-    with pytest.raises(InputError, match=r"gone cannot be downloaded .*pass --data FOLDER with toy/test\.jsonl inside"):
-        files.content(missing, None)
+    with pytest.raises(InputError, match=r"gone cannot be downloaded .*pass --data FOLDER containing toy/test\.jsonl"):
+        files.load_file(missing, None)
     assert not (tmp_path / "cache").exists()
 
-    assert files.content(good, tmp_path) == b"problems"  # not in the data folder, so downloaded
+    assert files.load_file(good, tmp_path) == b"problems"  # not in the data folder, so downloaded
     assert [path.name for path in (tmp_path / "cache" / "jaxreason" / "data" / "toy").iterdir()] == ["test.jsonl"]
-    assert files.content(missing, None) == b"problems"  # from the cache
+    assert files.load_file(missing, None) == b"problems"  # from the cache
     (tmp_path / "cache" / "jaxreason" / "data" / "toy" / "test.jsonl").write_bytes(b"broken")
     with pytest.raises(InputError, match="delete it to download it again"):
-        files.content(good, None)
+        files.load_file(good, None)

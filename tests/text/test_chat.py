@@ -1,4 +1,4 @@
-"""Chat templates: what they render, what they cannot reach, and how their faults are told."""
+"""Chat templates: rendering, sandbox and errors; the loss mask of conversations."""
 
 import pytest
 import tokenizers
@@ -17,7 +17,7 @@ QUESTION = [{"role": "user", "content": "2 + 2?"}]
 
 
 def tokenizer(template: str | None, *, add_bos: bool = True) -> Tokenizer:
-    """Ids are bytes plus two special tokens: 0 begins a text, 1 ends a turn."""
+    """Ids are bytes plus two special tokens: 0 is BOS, 1 ends a turn."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: index for index, token in enumerate(["<|im_start|>", "<|im_end|>", *alphabet])}
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[]))
@@ -32,8 +32,8 @@ def test_smollm2_prompt():
     system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     user = "<|im_start|>user\n2 + 2?<|im_end|>\n"
     assert render(tokenizer(SMOLLM2), QUESTION) == system + user + "<|im_start|>assistant\n"
-    prompt_completion = [{"role": "system", "content": "Be brief."}, *QUESTION, {"role": "assistant", "content": "4"}]
-    assert render(tokenizer(SMOLLM2), prompt_completion, add_generation_prompt=False) == (
+    conversation = [{"role": "system", "content": "Be brief."}, *QUESTION, {"role": "assistant", "content": "4"}]
+    assert render(tokenizer(SMOLLM2), conversation, add_generation_prompt=False) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n" + user + "<|im_start|>assistant\n4<|im_end|>\n"
     )
 
@@ -56,8 +56,8 @@ def test_a_base_model_reads_the_contents_alone():
 
 @pytest.mark.parametrize(
     ("template", "text"),
-    [  # what published templates rely on
-        ("  {% if true %}\na\n  {% endif %}\nb", "a\nb"),  # lines of a block leave no blanks
+    [  # features that published templates use
+        ("  {% if true %}\na\n  {% endif %}\nb", "a\nb"),  # block lines leave no whitespace
         ("{{ {'b': '<é>', 'a': 1} | tojson }}", '{"b": "<é>", "a": 1}'),  # no HTML, no sorting, no ASCII
         ("{{ {'a': 1} | tojson(indent=2) }}", '{\n  "a": 1\n}'),
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
@@ -67,7 +67,7 @@ def test_a_base_model_reads_the_contents_alone():
         ("{{ thinking }}{{ absent is defined }}", "yesFalse"),
     ],
 )
-def test_what_templates_may_use(template, text):
+def test_features_of_templates(template, text):
     assert render(tokenizer(template), QUESTION, thinking="yes") == text
 
 
@@ -109,7 +109,7 @@ def test_a_failing_template_is_one_line(template, words):
         "messages[0].clear()",
     ],
 )
-def test_templates_reach_nothing_of_python(expression):
+def test_templates_cannot_reach_python(expression):
     messages = [dict(QUESTION[0])]
     with pytest.raises(InputError, match=r"unsafe|not safely callable|undefined|has no attribute"):
         render(tokenizer("{{ " + expression + " }}"), messages)
@@ -131,26 +131,31 @@ def test_renders_as_hugging_face_does(tmp_path):
     model = tokenizer(SMOLLM2)
     model.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    prompt_completion = [*QUESTION, {"role": "assistant", "content": "<4>"}]
-    for messages in (QUESTION, prompt_completion):
-        for more in (True, False):
-            expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=more)
-            assert render(model, messages, add_generation_prompt=more) == expected
+    conversation = [*QUESTION, {"role": "assistant", "content": "<4>"}]
+    for messages in (QUESTION, conversation):
+        for opened in (True, False):
+            expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened)
+            assert render(model, messages, add_generation_prompt=opened) == expected
         expected = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
         assert encode_prompt(model, messages) == expected
 
 
-def learned(document) -> list[int]:
-    return [token for token, wanted in zip(document.tokens, document.loss_mask, strict=True) if wanted]
+def trained(document) -> list[int]:
+    return [token for token, loss in zip(document.tokens, document.loss_mask, strict=True) if loss]
 
 
-def test_every_assistant_turn_is_learned_after_what_the_sampler_would_see():
+def test_every_assistant_turn_has_a_loss_after_the_prompt_of_the_sampler():
     model = tokenizer(SMOLLM2)
     turns = [*QUESTION, {"role": "assistant", "content": "4"}, {"role": "user", "content": "+ 1?"}]
     turns += [{"role": "assistant", "content": "5"}]
     document = encode_conversation(model, turns)
     assert model.decode(document.tokens) == render(model, turns, add_generation_prompt=False)
-    assert learned(document) == [*model.encode("4"), 1, *model.encode("5"), 1]  # their ends, not the newline after
+    assert trained(document) == [
+        *model.encode("4"),
+        1,
+        *model.encode("5"),
+        1,
+    ]  # stop tokens, no newline
     for end in (1, 3):
         prompt = encode_prompt(model, turns[:end])
         assert document.tokens[: len(prompt)] == prompt
@@ -159,12 +164,12 @@ def test_every_assistant_turn_is_learned_after_what_the_sampler_would_see():
         assert document.tokens[len(prompt) : len(prompt) + len(answer)] == answer
 
 
-def test_conversations_without_a_template_or_an_end_of_turn():
+def test_conversations_without_a_template_or_a_stop_token():
     plain = encode_conversation(tokenizer(None), [*QUESTION, {"role": "assistant", "content": "4"}])
-    assert plain.tokens == [0, *tokenizer(None).encode("2 + 2?\n4"), 1] and learned(plain)[-1] == 1
+    assert plain.tokens == [0, *tokenizer(None).encode("2 + 2?\n4"), 1] and trained(plain)[-1] == 1
     endless = tokenizer("{% for message in messages %}[{{ message['content'] }}]{% endfor %}")
     document = encode_conversation(endless, [*QUESTION, {"role": "assistant", "content": "4"}])
-    assert learned(document) == [*endless.encode("[4]"), 1]
+    assert trained(document) == [*endless.encode("[4]"), 1]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +180,7 @@ def test_conversations_without_a_template_or_an_end_of_turn():
         ([*QUESTION, {"role": "assistant", "content": " "}], "empty assistant turn"),
     ],
 )
-def test_conversations_with_nothing_to_learn_are_refused(turns, complaint):
+def test_conversations_without_a_loss_are_refused(turns, complaint):
     with pytest.raises(InputError, match=complaint):
         encode_conversation(tokenizer(SMOLLM2), turns)
 
@@ -184,5 +189,5 @@ def test_a_template_that_rewrites_history_is_refused():
     last = "{% if loop.last or message['role'] == 'user' %}{{ message['content'] }}{{ eos_token }}{% endif %}"
     forgetful = tokenizer("{% for message in messages %}" + last + "{% endfor %}")
     turns = [*QUESTION, {"role": "assistant", "content": "4"}] * 2
-    with pytest.raises(InputError, match="rewrites what stands before message 3"):
+    with pytest.raises(InputError, match="changes the turns before message 3"):
         encode_conversation(forgetful, turns)

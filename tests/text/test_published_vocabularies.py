@@ -1,4 +1,4 @@
-"""Token ids of the two packaged models: against golden files of transformers, and live."""
+"""Token ids of the two pip-packaged models against transformers: golden files, and live."""
 
 import json
 import runpy
@@ -55,7 +55,7 @@ def texts(data) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_ids_of_published_models(name, request):
-    """Against golden/NAME.json; golden/make.py says what had to be mended in transformers' reading, and why."""
+    """Against golden/NAME.json; golden/make.py says which errors of transformers were corrected, and why."""
     tokenizer = request.getfixturevalue(name)
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     assert [tokenizer.encode(text) for text in make["EXAMPLES"]] == golden["examples"]
@@ -66,7 +66,7 @@ def test_ids_of_published_models(name, request):
 
 
 ABSENT_BYTES = {*b"\x04\x06\x13\x14\x16\x1d\xc0\xc1\xf1\xf2", *range(0xF5, 0x100)}
-"""Bytes SmolLM2's vocabulary has no token for; it has no unknown token either, so its algorithm drops them."""
+"""Bytes without a token in SmolLM2's vocabulary; it has no unknown token either, so they are dropped."""
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -74,10 +74,10 @@ def test_published_models_decode_what_they_encode(name, request):
     tokenizer = request.getfixturevalue(name)
     for text in [*HOSTILE, *make["EXAMPLES"]]:
         if name == "gemma3":
-            expected = text.replace("▁", " ")  # sentencepiece's way to write a space
+            expected = text.replace("▁", " ")  # a space in sentencepiece
         else:
-            kept = bytes(byte for byte in text.encode() if byte not in ABSENT_BYTES)
-            expected = kept.decode(errors="replace")
+            present = bytes(byte for byte in text.encode() if byte not in ABSENT_BYTES)
+            expected = present.decode(errors="replace")
         assert tokenizer.decode(tokenizer.encode(text)) == expected
     for text in request.getfixturevalue("texts")["questions"]:
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -99,7 +99,7 @@ def test_opening_the_largest_vocabulary_is_quick(gemma3_gguf):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", MODELS)
 def test_ids_against_transformers(name, request, texts):
-    """Live; also shows that transformers' own reading differs exactly where golden/make.py says it is wrong."""
+    """Live; transformers as it is differs exactly where golden/make.py says it is wrong."""
     pytest.importorskip("transformers")
     tokenizer = request.getfixturevalue(name)
     as_is, mended = make["references"](request.getfixturevalue(f"{name}_gguf"))

@@ -1,4 +1,4 @@
-"""Tokenisers made here, small, and what GGUF files and folders keep of them."""
+"""Small tokenizers trained here, before and after GGUF files and folders."""
 
 import io
 import json
@@ -24,7 +24,7 @@ HOSTILE = make["hostile_strings"]()
 SENTENCES = ["she sells sea shells by the sea shore", "a  quick brown fox: 12 + 34 = 46", "it's what we'll say"] * 9
 
 
-# Vocabularies small enough to be made here.
+# Small vocabularies.
 
 
 def trained_sentencepiece(**options) -> bytes:
@@ -49,7 +49,7 @@ def trained_sentencepiece(**options) -> bytes:
 
 
 def trained_bpe() -> tokenizers.Tokenizer:
-    """A byte-level BPE with the pre-tokeniser of SmolLM2; ids 0 and 1 are special."""
+    """A byte-level BPE with the pre-tokenizer of SmolLM2; ids 0 and 1 are special."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
         [tokenizers.pre_tokenizers.Digits(individual_digits=True), tokenizers.pre_tokenizers.ByteLevel(False)]
@@ -126,7 +126,7 @@ def bpe() -> Tokenizer:
 def test_decode_inverts_encode(name, request):
     tokenizer = request.getfixturevalue(name)
     for text in [*HOSTILE, *make["EXAMPLES"], *SENTENCES]:
-        expected = text.replace("▁", " ") if name == "spm" else text  # how sentencepiece writes a space
+        expected = text.replace("▁", " ") if name == "spm" else text  # a space in sentencepiece
         assert tokenizer.decode(tokenizer.encode(text)) == expected
 
 
@@ -155,7 +155,7 @@ def test_special_tokens_and_stop_ids(spm, bpe):
     assert spm.backend.token_id("no such piece") is None
 
 
-# A vocabulary that went through a GGUF file gives the ids of the tokeniser it came from.
+# A vocabulary read from a GGUF file gives the ids of the original tokenizer.
 
 
 @pytest.mark.parametrize("prefix", [False, True])
@@ -192,7 +192,7 @@ def test_byte_level_bpe_through_gguf(tmp_path, bpe):
         ("gpt-2", "(it'S", ["(", "it", "'", "S"]),
     ],
 )
-def test_pre_tokenisers(tmp_path, pre, text, pieces):
+def test_pre_tokenizers(tmp_path, pre, text, pieces):
     fields = bpe_fields(trained_bpe()) | {"pre": pre}
     backend = tokenizer_from_gguf(open_gguf(write_gguf(tmp_path / "m.gguf", **fields))).backend
     assert [piece for piece, _ in backend.tokenizer.pre_tokenizer.pre_tokenize_str(text)] == pieces
@@ -274,15 +274,15 @@ def test_configuration_as_published(tmp_path, bpe):
     assert not load_tokenizer(tmp_path).add_bos
 
 
-# Whatever is wrong is one line that names it.
+# Errors are one line that names the fault.
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
         ({}, ["no tokenizer.json and no tokenizer.model"]),
-        ({"tokenizer.json": "{"}, ["tokenizer.json", "not a readable", "fetch"]),
-        ({"tokenizer.model": "x"}, ["tokenizer.model", "not a readable", "fetch"]),
+        ({"tokenizer.json": "{"}, ["tokenizer.json", "not a valid", "fetch"]),
+        ({"tokenizer.model": "x"}, ["tokenizer.model", "not a valid", "fetch"]),
         ({"tokenizer.json": None, "tokenizer_config.json": "{"}, ["tokenizer_config.json", "not JSON"]),
         ({"tokenizer.json": None, "generation_config.json": "[1]"}, ["generation_config.json", "list"]),
     ],
@@ -324,7 +324,7 @@ def test_bad_gguf_vocabularies(tmp_path, change, words):
     assert "\n" not in str(error.value)
 
 
-# The reader below it all.
+# The GGUF reader.
 
 
 def test_reader_gives_what_the_library_gives(tmp_path):
@@ -375,7 +375,7 @@ def test_an_array_longer_than_its_file_is_refused(tmp_path, kind):
         open_gguf(path)
 
 
-# Hugging Face reads what is written here.
+# transformers reads the saved files.
 
 
 @pytest.mark.parity

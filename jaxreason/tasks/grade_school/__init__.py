@@ -1,4 +1,4 @@
-"""Generated word problems: the generator, its stories, problems about premises, and texts to learn from."""
+"""Generated word problems: generator, stories, contradictory premises, and the training corpus."""
 
 from jaxreason.tasks.grade_school.generator import (
     DIFFICULTIES,

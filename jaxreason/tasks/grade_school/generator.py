@@ -1,8 +1,8 @@
-"""Generated word problems with worked solutions in GSM8K's form: any number, from a seed, at a chosen difficulty.
+"""Generated word problems with worked solutions in GSM8K's format: unlimited, from a seed, at a chosen difficulty.
 
-Held-out sets that training cannot have met: known stories with new numbers and names (`test`), new stories, larger
-numbers, and premises that contradict each other (premises.py). Whether numbers are new is decided by a hash of story
-and numbers, so no seed of the training stream can reach a held-out problem.
+Held-out sets that never occur in training: known stories with new numbers and names (`test`), new stories, larger
+numbers, and contradictory premises (premises.py). A hash of story and numbers decides which numbers are held out, so
+no seed of the training stream can produce a held-out problem.
 """
 
 import hashlib
@@ -26,16 +26,18 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 @dataclass(frozen=True)
 class Difficulty:
+    """Bounds on the numbers of a problem. Its repr seeds the generator: renaming a field changes every problem."""
+
     steps: tuple[int, int] = (1, 4)
-    """Fewest and most steps of a solution."""
+    """Minimum and maximum number of solution steps."""
     factor: int = 12
-    """Largest factor in a text."""
+    """Largest factor in a question."""
     amount: int = 99
-    """Largest other number in a text."""
+    """Largest other number in a question."""
     result: int = 200
     """Largest number in a solution."""
     above: int = 0
-    """Every problem has some number above this."""
+    """Every problem has a number above this."""
 
 
 DIFFICULTIES = {
@@ -60,7 +62,7 @@ class WordProblem(NamedTuple):
     question: str
     steps: tuple[Step, ...]
     expression: str
-    """All steps in one: `(3+4)*2`."""
+    """All steps as one expression: `(3+4)*2`."""
 
     @property
     def answer(self) -> str:
@@ -75,9 +77,9 @@ def word_problems(
     new_names: bool = False,
     new_numbers: bool | None = False,
 ) -> Iterator[WordProblem]:
-    """An endless stream. What is `new` is held out: no problem drawn without it has those names, or those numbers.
+    """Yields problems without end. `new_names` and `new_numbers` select held-out ones, which False never yields.
 
-    `new_numbers` None takes any.
+    `new_numbers=None`: any numbers.
     """
     rng = random.Random(f"{seed} {difficulty}")
     low, high = difficulty.steps
@@ -91,7 +93,7 @@ def word_problems(
 
 
 def _draw(rng: random.Random, story: Story, difficulty: Difficulty, new: bool | None):
-    """Numbers that fit the story and the difficulty, and its solution."""
+    """Numbers that fit the story and the difficulty, and the solution."""
     while True:
         factors, amounts = range(2, difficulty.factor + 1), range(2, difficulty.amount + 1)
         numbers = dict(zip("kmnp", rng.choices(factors, k=4), strict=True))
@@ -106,9 +108,9 @@ def _draw(rng: random.Random, story: Story, difficulty: Difficulty, new: bool | 
 
 
 def solve(story: Story, numbers: dict[str, int]) -> tuple[tuple[Step, ...], str] | None:
-    """The steps with their numbers, and all in one expression; None unless every result is a positive whole number."""
+    """The steps with their numbers, and one expression of all; None unless every result is a positive integer."""
     values, steps = dict(numbers), []
-    texts = {name: (str(value), "") for name, value in numbers.items()}  # expression and its outermost operator
+    texts = {name: (str(value), "") for name, value in numbers.items()}  # expression, its outermost operator
     for step in story.steps:
         label, _, left, sign, right = step.split()
         for literal in {left, right} - values.keys():
@@ -125,7 +127,7 @@ def solve(story: Story, numbers: dict[str, int]) -> tuple[tuple[Step, ...], str]
 
 
 def _join(left: tuple[str, str], sign: str, right: tuple[str, str]) -> str:
-    """Left operator right, in brackets where precedence asks for them."""
+    """`left sign right`, with brackets where precedence needs them."""
     brackets = {"+": ("", ""), "-": ("", "+-"), "*": ("+-", "+-"), "/": ("+-", "+-*/")}[sign]
     pairs = zip((left, right), brackets, strict=True)
     return sign.join(f"({text})" if outer and outer in loose else text for (text, outer), loose in pairs)
@@ -136,7 +138,7 @@ def _reserved(story: Story, numbers: dict[str, int]) -> bool:
     return hashlib.sha256(f"{story.text} {sorted(numbers.items())}".encode()).digest()[0] < 64
 
 
-# --- ways to write a solution down; the last line is the same in all ---
+# --- solution styles; `with_answer` adds the same last line to each ---
 
 
 def labelled_steps(problem: WordProblem) -> str:
@@ -168,25 +170,25 @@ def with_answer(solution: str, answer: str) -> str:
     return f"{solution}\n#### {answer}".lstrip()
 
 
-# --- as a task ---
+# --- the task ---
 
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 TRAINING, HELD_OUT = 10_000, 1_000  # problems
 
 
 def as_problems(stream: Iterator[WordProblem], count: int) -> list[Problem]:
-    """`count` problems; no question twice."""
-    found: dict[str, Problem] = {}
+    """The first `count` problems with distinct questions."""
+    problems: dict[str, Problem] = {}
     for item in islice(stream, 50 * count):
-        if len(found) == count:
+        if len(problems) == count:
             break
-        if item.question not in found:
-            found[item.question] = Problem(item.question, item.answer, labelled_steps(item), len(found))
-    return list(found.values())
+        if item.question not in problems:
+            problems[item.question] = Problem(item.question, item.answer, labelled_steps(item), len(problems))
+    return list(problems.values())
 
 
 def load(level: str) -> Task:
-    """Training problems at a level of `DIFFICULTIES`, and every held-out set."""
+    """The task at a level of `DIFFICULTIES`: training problems and all held-out sets."""
     difficulty = DIFFICULTIES[level]
     larger = replace(
         difficulty,

@@ -1,8 +1,8 @@
 """Premises that contradict each other or common knowledge, each with a sound twin that differs in one premise.
 
-Who matches patterns answers both alike; who reads what is said answers `contradiction` to the first. The twins keep a
-model honest that has merely learned to cry contradiction. `sft_examples`, for experiments/pipeline.py, have sound premises
-of every kind but contradictions of `TAUGHT` alone; the held-out set has those of `UNTAUGHT`.
+A model that matches patterns answers both alike; one that reads the premises answers `contradiction` to the first only.
+The twins detect a model that always answers `contradiction`. `sft_examples` has sound problems of every kind, but
+contradictions of `TRAIN_KINDS` only; the held-out set has those of `HELD_OUT_KINDS`.
 """
 
 import random
@@ -17,7 +17,7 @@ REMARK = f"Answer {CONTRADICTION} if the premises contradict each other or commo
 
 
 class Rule(NamedTuple):
-    """A rule about a kind and a question about a member: `false` contradicts common knowledge, `true` does not."""
+    """(premise, ability asked about) for a kind of animal: `false` contradicts common knowledge, `true` does not."""
 
     kind: str
     false: tuple[str, str]
@@ -35,8 +35,8 @@ RULES = (
     Rule("elephant", ("All mammals lay eggs.", "lay eggs"), ("All mammals have blood.", "bleed")),
 )
 
-KNOWN = (
-    # (text before and after the number, the number as everyone knows it)
+CONSTANTS = (
+    # (text before the number, text after it, the true number)
     ("A week has ", " days. {A} eats {k} {x} a day. How many {x} does {A} eat in a week?", 7),
     ("A dog has ", " legs. {A} has {k} dogs. How many legs do the dogs have?", 4),
     ("A dozen is ", " pieces. {A} buys {k} dozen {x}. How many {x} does {A} buy?", 12),
@@ -47,24 +47,24 @@ KNOWN = (
 
 
 def premises(seed: int | str, count: int) -> tuple[list[Problem], list[Problem]]:
-    """`count` contradictory problems and their sound twins, at the same places in both lists; no question twice."""
+    """`count` contradictory problems and their sound twins, at the same indices of both lists; no duplicates."""
     rng = random.Random(f"premises {seed}")
     contradictory: dict[str, str] = {}
     sound: dict[str, str] = {}
     while len(sound) < count:
-        flawed, twin, answer = rng.choice(UNTAUGHT)(rng, new=True)
+        flawed, twin, answer = rng.choice(HELD_OUT_KINDS)(rng, new=True)
         if flawed not in contradictory and twin not in sound:
             contradictory[flawed], sound[twin] = CONTRADICTION, answer
     return _problems(contradictory), _problems(sound)
 
 
 def sft_examples(seed: int | str) -> Iterator[tuple[str, str]]:
-    """Questions and answers to learn from, without end."""
+    """Yields (question, answer) pairs for training, without end."""
     rng = random.Random(f"lessons on premises {seed}")
     while True:
-        kind = rng.choice(TAUGHT + UNTAUGHT)
+        kind = rng.choice(TRAIN_KINDS + HELD_OUT_KINDS)
         flawed, twin, answer = kind(rng, new=False)
-        if kind in TAUGHT and rng.random() < 0.5:
+        if kind in TRAIN_KINDS and rng.random() < 0.5:
             yield f"{flawed} {REMARK}", CONTRADICTION
         else:
             yield f"{twin} {REMARK}", answer
@@ -74,7 +74,7 @@ def _problems(answers: dict[str, str]) -> list[Problem]:
     return [Problem(f"{text} {REMARK}", answer, "", index) for index, (text, answer) in enumerate(answers.items())]
 
 
-def _gaps(rng: random.Random, *, new: bool) -> dict[str, str]:
+def _fillers(rng: random.Random, *, new: bool) -> dict[str, str]:
     a, b, c = names(rng, 3, new=new)
     x, y = rng.sample(THINGS, 2)
     return {"A": a, "B": b, "C": c, "x": x, "y": y}
@@ -91,44 +91,44 @@ def false_rule(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
 
 
 def wrong_constant(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
-    before, after, known = rng.choice(KNOWN)
+    before, after, known = rng.choice(CONSTANTS)
     k = rng.randint(2, 9)
     wrong = rng.choice([n for n in range(2, 15) if n != known])
-    after = after.format(k=k, **_gaps(rng, new=new))
+    after = after.format(k=k, **_fillers(rng, new=new))
     return f"{before}{wrong}{after}", f"{before}{known}{after}", str(k * known)
 
 
-def circle(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
+def circular_order(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
     a, b, c, other = names(rng, 4, new=new)
-    how = rng.choice(("older", "taller", "faster", "richer"))
-    text = f"{a} is {how} than {b}. {b} is {how} than {c}. {c} is {how} than {{}}. Is {a} {how} than {c}?"
+    word = rng.choice(("older", "taller", "faster", "richer"))
+    text = f"{a} is {word} than {b}. {b} is {word} than {c}. {c} is {word} than {{}}. Is {a} {word} than {c}?"
     return text.format(a), text.format(other), "yes"
 
 
-def more_than_there_are(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
-    more, fewer = sorted(rng.sample(range(2, 51), 2), reverse=True)
+def gives_too_many(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
+    large, small = sorted(rng.sample(range(2, 51), 2), reverse=True)
     text = "{A} has exactly {a} {x}. {A} gives {b} of these {x} to {B}. How many {x} does {A} have left?"
-    gaps = _gaps(rng, new=new)
-    return text.format(a=fewer, b=more, **gaps), text.format(a=more, b=fewer, **gaps), str(more - fewer)
+    fillers = _fillers(rng, new=new)
+    return text.format(a=small, b=large, **fillers), text.format(a=large, b=small, **fillers), str(large - small)
 
 
 def two_counts(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
     a, b, c = rng.sample(range(2, 51), 3)
-    gaps = _gaps(rng, new=new)
+    fillers = _fillers(rng, new=new)
     text = "{A} has exactly {a} {x}. {who} has exactly {b} {x}. {C} gives {A} {c} more. How many {x} does {A} have now?"
-    flawed, twin = (text.format(a=a, b=b, c=c, who=gaps[who], **gaps) for who in "AB")
+    flawed, twin = (text.format(a=a, b=b, c=c, who=fillers[who], **fillers) for who in "AB")
     return flawed, twin, str(a + c)
 
 
 def parts_and_whole(rng: random.Random, *, new: bool) -> tuple[str, str, str]:
-    girls, boys, more = (rng.randint(2, 30) for _ in range(3))
+    girls, boys, extra = (rng.randint(2, 30) for _ in range(3))
     wrong = girls + boys + rng.choice((-1, 1)) * rng.randint(1, 3)
     text = (
-        f"A class has {{}} children, {girls} girls and {boys} boys. Then {more} children join. How many are there now?"
+        f"A class has {{}} children, {girls} girls and {boys} boys. Then {extra} children join. How many are there now?"
     )
-    return text.format(wrong), text.format(girls + boys), str(girls + boys + more)
+    return text.format(wrong), text.format(girls + boys), str(girls + boys + extra)
 
 
-TAUGHT = (circle, more_than_there_are, parts_and_whole)
-UNTAUGHT = (false_rule, wrong_constant, two_counts)
-"""Each draws (contradictory text, sound twin, the twin's answer), with names that are `new` or not."""
+TRAIN_KINDS = (circular_order, gives_too_many, parts_and_whole)
+HELD_OUT_KINDS = (false_rule, wrong_constant, two_counts)
+"""Each returns (contradictory question, sound twin, answer of the twin); `new` selects held-out names."""

