@@ -1,11 +1,11 @@
-"""What do devices send each other in a GRPO step, as there are more of them and each keeps its share of prompts?
+"""How many bytes do devices send each other in a GRPO step, under weak scaling along each axis of the mesh?
 
-    python experiments/bench_collectives.py
-    python experiments/bench_collectives.py --model llama3.2-1b
+    python experiments/benchmarks/collectives.py
+    python experiments/benchmarks/collectives.py --model llama3.2-1b
 
-Weak scaling on simulated devices: the sampler's and the update's programs are compiled, not run, for 1, 2, 4 and 8 of
-them, along each axis of the mesh alone and along all three; what each device sends is read off these programs. Over
-`tensor` the prompts are those of one device. Writes collectives.csv and collectives.png into `--out`.
+The sampler's and the update's programs are compiled, not run, for 1, 2, 4 and 8 simulated devices, along each axis of
+the mesh alone and along all three; the bytes come from their HLO. The number of prompts grows with `data` and `fsdp`,
+not with `tensor`. Writes collectives.csv and collectives.png into `--out`.
 """
 
 import os
@@ -28,8 +28,8 @@ from jaxreason.runs import check_limits, choose, main, presets, write_csv
 from jaxreason.weights.presets import PRESETS, preset
 
 DEVICES = 8
-ONE_PART = 1e15
-"""Bytes of activations that an update may hold: all prompts go through it at once."""
+UNLIMITED = 1e15
+"""Bytes of activations: an update takes all prompts in one microbatch."""
 LIMITS = dict.fromkeys(("prompts", "prompt_tokens", "max_tokens"), (1, inf)) | {"group_size": (2, inf)}
 PRESETS_OF_FLAGS = presets(smoke={"prompts": 1, "max_tokens": 16})
 
@@ -37,7 +37,7 @@ PRESETS_OF_FLAGS = presets(smoke={"prompts": 1, "max_tokens": 16})
 @dataclass(frozen=True)
 class Config:
     model: str = "qwen3-0.6b"  # a preset whose heads divide by eight
-    prompts: int = 4  # a device
+    prompts: int = 4  # per device
     group_size: int = 8
     prompt_tokens: int = 128
     max_tokens: int = 256
@@ -52,51 +52,42 @@ def run(cfg: Config) -> list[dict]:
     for sizes in meshes():
         count = prod(sizes)
         mesh = make_mesh(sizes, jax.devices()[:count])
-        check_mesh(mesh, preset(cfg.model), "prompts", cfg.prompts * sizes[0] * sizes[1])
         prompts = cfg.prompts * sizes[0] * sizes[1]
-        sizes_of_step = prompts, cfg.group_size, cfg.prompt_tokens, cfg.max_tokens
-        work = StepSpec(preset(cfg.model), mesh, *sizes_of_step, dtype=jnp.float32, memory=ONE_PART)
+        check_mesh(mesh, preset(cfg.model), "prompts", prompts)
+        step_sizes = prompts, cfg.group_size, cfg.prompt_tokens, cfg.max_tokens
+        spec = StepSpec(preset(cfg.model), mesh, *step_sizes, dtype=jnp.float32, activation_bytes=UNLIMITED)
         console.print(f"compiling for {count} devices, mesh {','.join(map(str, sizes))}")
-        for name, figures in programs(work).items():
-            rows.append(
-                {
-                    "devices": count,
-                    **dict(zip(MESH_AXES, sizes, strict=True)),
-                    "program": name,
-                    **figures.collective_bytes,
-                }
-            )
+        for name, figures in programs(spec).items():
+            axes = dict(zip(MESH_AXES, sizes, strict=True))
+            rows.append({"devices": count, **axes, "program": name, **figures.collective_bytes})
     folder = Path(cfg.out)
     write_csv(folder / "collectives.csv", rows)
     report(rows, console)
-    plot(
-        rows, folder / "collectives.png", f"{cfg.model}, {cfg.prompts} prompts x {cfg.group_size} completions a device"
-    )
+    title = f"{cfg.model}, {cfg.prompts} prompts x {cfg.group_size} completions per device"
+    plot(rows, folder / "collectives.png", title)
     console.print(f"everything of this run: {folder}")
     return rows
 
 
 def meshes() -> list[tuple[int, ...]]:
-    """Of 1, 2, 4 and 8 devices: along each axis alone, and as even as it goes."""
-    alone = [
-        tuple(n if axis == i else 1 for i in range(len(MESH_AXES))) for axis in range(len(MESH_AXES)) for n in (2, 4, 8)
-    ]
-    return [(1, 1, 1), *alone, (2, 2, 2)]
+    """One device; 2, 4 and 8 along each axis alone; 2 along all three."""
+    axes = range(len(MESH_AXES))
+    return [(1, 1, 1), *(tuple(n if i == axis else 1 for i in axes) for axis in axes for n in (2, 4, 8)), (2, 2, 2)]
 
 
-def collective_bytes(row: dict) -> float:
+def total_bytes(row: dict) -> float:
     return sum(row[kind] for kind in COLLECTIVES)
 
 
 def report(rows: list[dict], console: Console) -> None:
-    table = Table("mesh", "reading prompts, MB", "a token, MB", "an update, MB", "of what")
-    by = {}
+    table = Table("mesh", "prefill, MB", "a token, MB", "an update, MB", "by collective")
+    by_mesh: dict[tuple[int, ...], dict[str, dict]] = {}
     for row in rows:
-        by.setdefault(tuple(row[axis] for axis in MESH_AXES), {})[row["program"]] = row
-    for sizes, of in by.items():
-        update = {kind: of["gradient"][kind] + of["optimiser"][kind] for kind in COLLECTIVES}
+        by_mesh.setdefault(tuple(row[axis] for axis in MESH_AXES), {})[row["program"]] = row
+    for sizes, figures in by_mesh.items():
+        update = {kind: figures["gradient"][kind] + figures["optimiser"][kind] for kind in COLLECTIVES}
         kinds = ", ".join(f"{kind} {count / 1e6:.1f}" for kind, count in update.items() if count > 5e4)
-        cells = (collective_bytes(of["prompts"]), collective_bytes(of["a token"]), sum(update.values()))
+        cells = (total_bytes(figures["prompts"]), total_bytes(figures["a token"]), sum(update.values()))
         table.add_row(",".join(map(str, sizes)), *(f"{x / 1e6:.2f}" for x in cells), kinds or "-")
     console.print(table)
 
@@ -112,7 +103,7 @@ def plot(rows: list[dict], path: Path, title: str) -> None:
             for row in rows:
                 alone = all(row[other] == 1 for j, other in enumerate(MESH_AXES) if j != i)
                 if alone and row[axis] > 1 and row["program"] in names:
-                    points[row[axis]] = points.get(row[axis], 0.0) + collective_bytes(row) / 1e6
+                    points[row[axis]] = points.get(row[axis], 0.0) + total_bytes(row) / 1e6
             ax.plot(points.keys(), points.values(), "o-", label=f"over {axis}")
         ax.set(xlabel="devices", ylabel="MB that a device sends", title=label)
         ax.legend()

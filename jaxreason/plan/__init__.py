@@ -1,13 +1,13 @@
-"""Whether a step of reinforcement learning fits a slice of TPUs, and what bounds it, asked of the compiler beforehand.
+"""Does a GRPO step fit a slice of TPUs, and what bounds its time? The compiler answers; no TPU is needed.
 
-`python -m jaxreason.plan --model qwen3-0.6b --topology v5e:2x2` on any machine; no TPU is needed.
+`python -m jaxreason.plan --model qwen3-0.6b --topology v5e:2x2` on any machine.
 """
 
 import os
 from pathlib import Path
 
 if not any(Path("/dev").glob("accel*")) and not any(Path("/dev").glob("vfio/[0-9]*")):
-    # No TPU: what its compiler would ask the network for as soon as jax starts. Several processes may use it.
+    # No TPU: libtpu would query the network for these as soon as jax starts, and lock itself to one process.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_WORKER_ID", "0")

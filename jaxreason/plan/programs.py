@@ -1,9 +1,10 @@
-"""The programs of one GRPO step, compiled for a slice without a single array: the sampler's and the update's.
+"""The sampler's and the update's programs of one GRPO step, compiled for a slice from shapes alone.
 
-They are those that training runs, `Sampler` and `MicrobatchedUpdate` themselves, given shapes in the place of arrays. A deep model
-is compiled with a few layers, two or three times: every further layer adds about the same to every figure.
+They are the programs of training, `Sampler` and `MicrobatchedUpdate`, traced with `ShapeDtypeStruct`s. Large models are
+extrapolated from shallow compilations: every further layer adds about the same to every figure.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -29,7 +30,7 @@ from jaxreason.types import Prompts, Rollouts
 
 @dataclass(frozen=True)
 class StepSpec:
-    """What a step does, and on what."""
+    """A GRPO step and the mesh that it runs on."""
 
     cfg: ModelConfig
     mesh: Mesh
@@ -39,8 +40,8 @@ class StepSpec:
     max_tokens: int
     dtype: Any = jnp.bfloat16
     remat: bool = True
-    memory: float = 4e9
-    """For activations of an update, as `MicrobatchedUpdate` counts them."""
+    activation_bytes: float = 4e9
+    """Of an update on one device, as `MicrobatchedUpdate` estimates them."""
     lora_rank: int = 0
 
     @property
@@ -48,76 +49,81 @@ class StepSpec:
         return Transformer(self.cfg, self.dtype, self.remat, self.mesh if self.mesh.size > 1 else None)
 
     @property
-    def part(self) -> tuple[int, int]:
-        """Prompts of one part of the update, and into how many pieces their groups go."""
+    def microbatch(self) -> tuple[int, int]:
+        """(prompts of a microbatch, pieces into which their completions are split)."""
         prompt = bucket(self.prompt_tokens)
         size, together = microbatch_size_(
-            self.model, self.memory, self.prompts, self.group_size, self.max_tokens, prompt
+            self.model, self.activation_bytes, self.prompts, self.group_size, self.max_tokens, prompt
         )
         return size * num_batch_shards(self.mesh), self.group_size // together
 
     @property
-    def copies(self) -> bool:
-        """Whether the sampler reads parameters of its own."""
+    def copies_params(self) -> bool:
+        """Whether the sampler reads a cast or gathered copy of the parameters."""
         return self.mesh.size > 1 or self.dtype != jnp.float32
 
 
 class DeviceState:
-    """What lies on the devices between programs, as shapes."""
+    """What stays on the devices between programs, as shapes with shardings."""
 
-    def __init__(self, work: StepSpec):
-        cfg, mesh, rules = work.cfg, work.mesh, partition_rules(work.cfg)
+    def __init__(self, spec: StepSpec):
+        cfg, mesh, rules = spec.cfg, spec.mesh, partition_rules(spec.cfg)
         plain = jax.eval_shape(partial(init, cfg=cfg), jax.random.key(0))
-        joined = plain if mesh.shape["tensor"] > 1 else jax.eval_shape(fuse, plain)
-        trained, self.frozen, self.optimizer = joined, None, make_optimizer(1e-6)
-        if work.lora_rank:
-            adapted = partial(init_lora, rank=work.lora_rank, alpha=1.0)
-            trained = jax.eval_shape(lambda plain: adapted(jax.random.key(0), plain).adapters, plain)
-            frozen = jax.eval_shape(lambda joined, trained: attach_scale(joined, Lora(trained, 1.0)), joined, trained)
-            self.frozen = _on(frozen, shardings(frozen, mesh, rules))
+        fused = plain if mesh.shape["tensor"] > 1 else jax.eval_shape(fuse, plain)
+        trained, self.frozen, self.optimizer = fused, None, make_optimizer(1e-6)
+        if spec.lora_rank:
+            lora = partial(init_lora, rank=spec.lora_rank, alpha=1.0)
+            trained = jax.eval_shape(lambda plain: lora(jax.random.key(0), plain).adapters, plain)
+            frozen = jax.eval_shape(lambda fused, trained: attach_scale(fused, Lora(trained, 1.0)), fused, trained)
+            self.frozen = _sharded(frozen, shardings(frozen, mesh, rules))
             rules = ADAPTERS
         state = jax.eval_shape(partial(init_state, optimizer=self.optimizer, seed=0), trained)
-        self.state = _on(state, shardings(state, mesh, rules))
+        self.state = _sharded(state, shardings(state, mesh, rules))
 
-        def read(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return _shape(x.shape, work.dtype if x.ndim > 1 else x.dtype, sampling_sharding(x, mesh))
+        def sampling_copy(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return _shape(x.shape, spec.dtype if x.ndim > 1 else x.dtype, sampling_sharding(x, mesh))
 
-        params = merge_trees(self.frozen, self.state.params) if work.lora_rank else self.state.params
-        self.sampled = jax.tree.map(read, params) if work.copies else params
+        params = merge_trees(self.frozen, self.state.params) if spec.lora_rank else self.state.params
+        self.sampled = jax.tree.map(sampling_copy, params) if spec.copies_params else params
 
 
-def programs(work: StepSpec, whole: bool = False) -> dict[str, Figures]:
-    """Figures of each program by name; those of a deep model from shallow ones, unless `whole`."""
-    cfg = work.cfg
+def programs(spec: StepSpec, whole: bool = False) -> dict[str, Figures]:
+    """Figures of each program by name. Above 9 layers they are extrapolated from shallow models, unless `whole`."""
+    cfg = spec.cfg
     if whole or cfg.layers <= 9:
-        return compiled(work, *work.part)
-    shallow = partial(_shallow, work)
+        return compiled(spec, *spec.microbatch)
+    shallow = partial(_compile_shallow, spec)
     if not any(cfg.sliding):
         four, eight = (shallow(layers=n) for n in (4, 8))
-        return {name: _line(four[name], (eight[name], 4, cfg.layers - 4)) for name in four}
+        return {name: _extrapolate_layers(four[name], (eight[name], 4, cfg.layers - 4)) for name in four}
     sliding = sum(cfg.sliding)
-    depths = ((True,) * narrow + (False,) * wide for narrow, wide in ((2, 1), (6, 1), (2, 3)))
-    few, more, wider = (shallow(layers=len(each), sliding=each) for each in depths)
+    patterns = ((True,) * local + (False,) * full for local, full in ((2, 1), (6, 1), (2, 3)))
+    base, local, full = (shallow(layers=len(pattern), sliding=pattern) for pattern in patterns)
     extra = sliding - 2, cfg.layers - sliding - 1
-    return {name: _line(few[name], (more[name], 4, extra[0]), (wider[name], 2, extra[1])) for name in few}
+    return {
+        name: _extrapolate_layers(base[name], (local[name], 4, extra[0]), (full[name], 2, extra[1])) for name in base
+    }
 
 
-def _line(base: Figures, *points: tuple[Figures, int, int]) -> Figures:
-    """`base`, and for each (figures with so many layers more, how many, how many there are) their share."""
+def _extrapolate_layers(base: Figures, *points: tuple[Figures, int, int]) -> Figures:
+    """`base` plus, for each kind of layer, its slope times the layers to add.
 
-    def beyond(y: float, *others: float) -> float:
+    `points`: (figures with more layers than `base`, how many more, layers to add).
+    """
+
+    def line(y: float, *others: float) -> float:
         return y + sum((other - y) / step * count for other, (_, step, count) in zip(others, points, strict=True))
 
-    return jax.tree.map(beyond, base, *(point[0] for point in points))
+    return jax.tree.map(line, base, *(point[0] for point in points))
 
 
-def _shallow(work: StepSpec, **changes: Any) -> dict[str, Figures]:
-    """Of fewer layers, but of the parts of an update that all of them allow."""
-    return compiled(replace(work, cfg=replace(work.cfg, **changes)), *work.part)
+def _compile_shallow(spec: StepSpec, **changes: Any) -> dict[str, Figures]:
+    """With fewer layers, but the microbatch of the whole model."""
+    return compiled(replace(spec, cfg=replace(spec.cfg, **changes)), *spec.microbatch)
 
 
 def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
-    """Of a model as deep as it is; an update takes `size` prompts at a time, their completions in `pieces`."""
+    """All layers; an update takes microbatches of `size` prompts, their completions in `pieces`."""
     held, found = DeviceState(work), {}
     over, rows = (
         partial(_shape, sharding=NamedSharding(work.mesh, PartitionSpec(BATCH_AXES))),
@@ -139,7 +145,7 @@ def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     found["a token"], _ = measure(sampler.decode_chunk, held.sampled, live=live, most=jnp.int32(1))
 
     update = MicrobatchedUpdate(
-        model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.memory, frozen=held.frozen
+        model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.activation_bytes, frozen=held.frozen
     )
     part, params = _part(size, work, over), held.state.params
     _, statistics = jax.eval_shape(update.init_grads, params, part, held.frozen)
@@ -150,14 +156,14 @@ def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     return found
 
 
-def _part(size: int, work: StepSpec, over: Any) -> Batch:
-    rows = size, work.group_size, work.max_tokens
+def _part(size: int, spec: StepSpec, over: Callable[..., jax.ShapeDtypeStruct]) -> Batch:
+    rows = size, spec.group_size, spec.max_tokens
     ids, mask, reals = (over(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
-    rollouts = Rollouts(_prompts(size, work.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
+    rollouts = Rollouts(_prompts(size, spec.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
     return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals)
 
 
-def _prompts(count: int, tokens: int, over: Any) -> Prompts:
+def _prompts(count: int, tokens: int, over: Callable[..., jax.ShapeDtypeStruct]) -> Prompts:
     shape = count, bucket(tokens)
     return Prompts(over(shape, jnp.int32), over(shape, jnp.bool))
 
@@ -166,11 +172,11 @@ def _shape(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.S
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
-def _on(tree: Any, places: Any) -> Any:
-    return jax.tree.map(lambda x, place: _shape(x.shape, x.dtype, place), tree, places)
+def _sharded(tree: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda x, sharding: _shape(x.shape, x.dtype, sharding), tree, shardings)
 
 
-def per_device(tree: Any) -> float:
-    """Bytes on each device of a tree of shapes."""
+def bytes_per_device(tree: Any) -> float:
+    """Of a tree of shapes with shardings; scalars are not counted."""
     leaves = (x for x in jax.tree.leaves(tree) if x.shape)
     return float(sum(x.dtype.itemsize * prod(x.sharding.shard_shape(x.shape)) for x in leaves))

@@ -1,4 +1,4 @@
-"""Slices of TPUs that the compiler can be asked about, and the device that is present.
+"""TPU slices that the compiler can target, and the devices present.
 
 Peaks are those published at https://cloud.google.com/tpu/docs (bfloat16, one chip); memory is what the compiler grants.
 """
@@ -6,7 +6,6 @@ Peaks are those published at https://cloud.google.com/tpu/docs (bfloat16, one ch
 import os
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -18,17 +17,17 @@ from jaxreason.runs import choose
 @dataclass(frozen=True)
 class Chip:
     flops: float
-    """Products and sums a second, in bfloat16."""
+    """Peak floating-point operations a second, in bfloat16."""
     bandwidth: float
-    """Bytes a second from and to its memory."""
+    """Bytes a second from and to HBM."""
     memory: float
-    """Bytes."""
+    """Bytes of HBM."""
     ici_bandwidth: float
-    """Bytes a second that it sends to its neighbours, all links together."""
+    """Bytes a second sent to neighbours, over all links."""
 
 
 GIB = 2**30
-"""As the compiler counts."""
+"""The compiler's unit."""
 CHIPS = {
     "v5e": Chip(197e12, 819e9, 15.75 * GIB, 200e9),
     "v5p": Chip(459e12, 2765e9, 95.74 * GIB, 600e9),
@@ -37,52 +36,50 @@ CHIPS = {
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 SLICES = {f"{chip}:{shape}": chip for chip in CHIPS for shape in (FLAT if chip in ("v5e", "v6e") else CUBES)}
-"""Each chip's, the smallest first."""
+"""Name -> chip; the smallest slice of each chip first."""
 
 
 @dataclass(frozen=True)
 class Slice:
     name: str
     devices: tuple[jax.Device, ...]
-    """Of which a mesh is made: what is compiled for them cannot run here unless they are present."""
+    """Targets of compilation; programs run on them only if they are present."""
     chip: Chip | None
-    """None where the peaks are not known."""
+    """None: peaks unknown."""
     memory: float
     """Bytes of each device."""
 
 
-def size(name: str) -> int:
-    """Chips of a slice."""
+def chip_count(name: str) -> int:
     return prod(map(int, name.partition(":")[2].split("x")))
 
 
-def larger(name: str) -> list[str]:
-    """Slices of the same chip with more of them, the smallest first."""
-    return [each for each, chip in SLICES.items() if chip == SLICES[name] and size(each) > size(name)]
+def larger_slices(name: str) -> list[str]:
+    """Slices with more chips of the same kind, the smallest first."""
+    return [other for other, chip in SLICES.items() if chip == SLICES[name] and chip_count(other) > chip_count(name)]
 
 
 def find_slice(name: str) -> Slice:
-    """The slice called `v5e:2x2` or the like, or, for an empty name, the devices present."""
+    """The slice of that name, such as `v5e:2x2`; for an empty name, the devices present."""
     if not name:
-        return _present()
+        return _local_devices()
     choose("topology", name, SLICES)
     chip = CHIPS[SLICES[name]]
     return Slice(name, tuple(_topology(name).devices), chip, chip.memory)
 
 
-def _topology(name: str) -> Any:
-    """The TPU compiler's own description."""
-    more = {"chips_per_host_bounds": (1, 1, 1)} if size(name) == 1 else {}
+def _topology(name: str) -> topologies.TopologyDescription:
+    options = {"chips_per_host_bounds": (1, 1, 1)} if chip_count(name) == 1 else {}
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name, **more)
-    except Exception as error:  # jax passes on whatever the plugin's loading raised
+        return topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+    except Exception as error:  # jax re-raises whatever loading the plugin raised
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"--topology {name} needs the TPU compiler ({reason}): pip install 'jaxreason[tpu]'"
         ) from error
 
 
-def _present() -> Slice:
+def _local_devices() -> Slice:
     devices = jax.devices()
     limit = (devices[0].memory_stats() or {}).get("bytes_limit") if devices[0].platform != "cpu" else None
     memory = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
