@@ -26,31 +26,27 @@ class Prompts(NamedTuple):
     """Token ids, padded on the right."""
     mask: Bool[Array, "P S"]
     """True on real tokens; every row has at least one."""
+    guide: "Prompts | None" = None
+    """The same prompts in the guides' vocabulary, if it differs from the target's (`GuidedDecoder`)."""
 
     @property
     def lengths(self) -> Int[Array | np.ndarray, "P"]:
         return self.mask.sum(axis=-1)
 
 
-class GuidedPrompts(NamedTuple):
-    """Prompts, and the same in the words of other models that guide the one that answers."""
+class TokenMap(NamedTuple):
+    """A target's tokens in the vocabulary of its guides (`jaxreason.text.make_token_map`)."""
 
-    tokens: Int[Array, "P S"]
-    mask: Bool[Array, "P S"]
-    guides: Prompts
-
-    @property
-    def lengths(self) -> Int[Array | np.ndarray, "P"]:
-        return self.mask.sum(axis=-1)
-
-
-AnyPrompts = Prompts | GuidedPrompts
+    ids: Int[Array, "V"]
+    """The guides' token for each of the target's tokens; -1 where there is none."""
+    unknown: Int[Array, ""]
+    """The guides' token that replaces those without one."""
 
 
 class Rollouts(NamedTuple):
     """Sampled completions beside their prompts."""
 
-    prompts: AnyPrompts
+    prompts: Prompts
     tokens: Int[Array, "P G T"]
     """Completion token ids."""
     mask: Bool[Array, "P G T"]

@@ -11,7 +11,7 @@ from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k
 from jaxreason.rewards import numbers
 from jaxreason.rewards.grading import AsyncGrader, Reward
 from jaxreason.rewards.intrinsic import lenient_answers
-from jaxreason.sampling.rollout import ProblemSampler, sample_all
+from jaxreason.sampling.rollout import ProblemSampler, sample_problems
 from jaxreason.tasks import Problem
 from jaxreason.types import Params
 
@@ -41,9 +41,9 @@ def evaluate(
     lengths, truncated = np.zeros((2, len(problems), group_size))
     seconds = 0.0
     with AsyncGrader(problems, set(graders.values())) as grader:
-        for batch in sample_all(sampler, params, problems, group_size=group_size, key=key):
-            grader.add(batch.rows, batch.texts)
-            lengths[batch.rows], truncated[batch.rows] = batch.rollouts.lengths, batch.rollouts.truncated
+        for batch in sample_problems(sampler, params, problems, group_size=group_size, key=key):
+            grader.add(batch.indices, batch.completions)
+            lengths[batch.indices], truncated[batch.indices] = batch.rollouts.lengths, batch.rollouts.truncated
             seconds += batch.seconds
 
     completions, by_reward = grader.completions, grader.grades

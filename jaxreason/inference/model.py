@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,11 +12,19 @@ from jaxtyping import Array, Float, Key
 from jaxreason.errors import InputError
 from jaxreason.models import ModelConfig, Transformer, decode_flops, fuse, prefill_flops
 from jaxreason.rewards import numbers
-from jaxreason.sampling import Decoder, ProblemSampler, Sampler, Sampling, TransformerDecoder, completion_keys
-from jaxreason.sampling.logit_arithmetic import GuidedDecoder, GuidedParams, translation
-from jaxreason.sampling.rollout import bucket_by_length, check_prompt, decode_completions, pad_guided, pad_prompts
+from jaxreason.sampling import (
+    Decoder,
+    ProblemSampler,
+    Sampler,
+    Sampling,
+    TransformerDecoder,
+    completion_keys,
+    make_problem_sampler,
+)
+from jaxreason.sampling.logit_arithmetic import GuidedDecoder, GuidedParams
+from jaxreason.sampling.rollout import bucket_by_length, check_prompt, decode_completions, pad_prompts
 from jaxreason.tasks import Problem
-from jaxreason.text import Messages, Tokenizer, check_same_vocabulary, encode_prompt, token_map
+from jaxreason.text import Messages, Tokenizer, check_same_vocabulary, encode_prompt, make_token_map
 from jaxreason.types import Params
 from jaxreason.weights import load_model
 
@@ -127,18 +134,13 @@ class InferenceModel:
         """The prompt with a begun completion."""
         if prompt.guides is None:
             return Prompt([*prompt.tokens, *tokens])
-        ids, unknown = (np.asarray(x) for x in self.params.translation)
+        ids, unknown = (np.asarray(x) for x in self.params.token_map)
         theirs = ids[np.asarray(tokens, int)]
         return Prompt([*prompt.tokens, *tokens], [*prompt.guides, *np.where(theirs < 0, unknown, theirs).tolist()])
 
     def problem_sampler(self) -> ProblemSampler:
         """The same for `evaluate` and updates, with `params` to be given."""
-
-        def encode(tokenizer: Tokenizer, problem: Problem) -> list[int]:
-            return encode_prompt(tokenizer, self.problem_to_messages(problem))
-
-        theirs = partial(encode, self.guides) if self.guides else None
-        return ProblemSampler(partial(encode, self.tokenizer), self._sampler(None), self.tokenizer, theirs)
+        return make_problem_sampler(self._sampler(None), self.tokenizer, self.problem_to_messages, self.guides)
 
     def check(self, asked: Iterable[Messages | str], more: int = 0) -> None:
         """Refuses prompts that leave no room in some model's context for a completion and `more` tokens."""
@@ -167,7 +169,7 @@ class InferenceModel:
             alive = np.where(np.arange(len(places)) < len(rows), limits[places], 1)
             begin = time.perf_counter()
             rollouts = jax.device_get(
-                sampler(self.params, self.padded([prompts[i] for i in places]), keys=keys[places], most=alive)
+                sampler(self.params, self.padded([prompts[i] for i in places]), keys=keys[places], row_limits=alive)
             )
             seconds = (time.perf_counter() - begin) / (len(rows) * keys.shape[1])
             for row, (i, said) in enumerate(zip(rows, decode_completions(rollouts, self.tokenizer), strict=False)):
@@ -202,8 +204,8 @@ class InferenceModel:
         return sum(formula(cfg, length, *completion) for cfg, length in zip(self.configs, lengths, strict=True))
 
     def padded(self, prompts: Sequence[Prompt]):
-        own = [prompt.tokens for prompt in prompts]
-        return pad_guided(own, [prompt.guides for prompt in prompts]) if self.guides else pad_prompts(own)
+        guide = [prompt.guides for prompt in prompts] if self.guides else None
+        return pad_prompts([prompt.tokens for prompt in prompts], guide)
 
     def _sampler(self, stop_ids: tuple[int, ...] | None) -> Sampler:
         ends = self.tokenizer.stop_ids if stop_ids is None else stop_ids
@@ -231,7 +233,7 @@ def load_inference_model(
 ) -> InferenceModel:
     """The model of that name; with `guide` and `base`, guided by their logits (`GuidedDecoder`).
 
-    `mapped` says how the target's tokens become the guides' where they do not share a vocabulary (`token_map`); `how`
+    `mapped` says how the target's tokens become the guides' where they do not share a vocabulary (`make_token_map`); `how`
     are further fields of `InferenceModel`.
     """
     config, params, tokenizer = load_model(model)
@@ -243,9 +245,8 @@ def load_inference_model(
     (one, reasoner, words), (two, plain, _) = both = load_model(guide), load_model(base)
     remedy = "take the model that the guide was made from"
     check_same_vocabulary(words, both[1].tokenizer, guide, base, remedy, descended=True)
-    ids = token_map(tokenizer, words, model, guide, source=mapped)
+    vocab = min(one.vocab, two.vocab)
+    token_map = make_token_map(tokenizer, words, model, guide, source=mapped, guide_vocab=vocab)
     fused = GuidedDecoder(decoder, *(TransformerDecoder(Transformer(cfg, dtype)) for cfg in (one, two)), alpha, warmup)
-    weights = GuidedParams(
-        fuse(params), fuse(reasoner), fuse(plain), ids and translation(*ids, min(one.vocab, two.vocab))
-    )
-    return InferenceModel(fused, weights, tokenizer, (config, one, two), guides=words if ids else None, **how)
+    weights = GuidedParams(fuse(params), fuse(reasoner), fuse(plain), token_map)
+    return InferenceModel(fused, weights, tokenizer, (config, one, two), guides=words if token_map else None, **how)

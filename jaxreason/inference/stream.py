@@ -29,8 +29,8 @@ def stream(
 @lru_cache(maxsize=8)
 def _compiled(decoder: Decoder, sampling: Sampling, limits: StopCriteria):
     how = {"decoder": decoder, "sampling": sampling, "limits": limits}
-    start = jax.jit(partial(prefill_and_sample, slots=max(1, limits.max_tokens - 1), **how))
-    return start, jax.jit(partial(decode_chunk, steps=1, most=1, **how), donate_argnames="live")
+    start = jax.jit(partial(prefill_and_sample, cache_size=max(1, limits.max_tokens - 1), **how))
+    return start, jax.jit(partial(decode_chunk, steps=1, max_steps=1, **how), donate_argnames="live")
 
 
 class IncrementalDetokenizer:

@@ -21,8 +21,9 @@ from jaxreason.models.partition import ADAPTERS, partition_rules, shardings
 from jaxreason.objectives import GRPO
 from jaxreason.plan.figures import Figures, measure
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder
-from jaxreason.sampling.continuous_batching import cache_bucket
+from jaxreason.sampling import continuous_batching as batching
 from jaxreason.sampling.rollout import bucket
+from jaxreason.sampling.slot_table import STEPS, cache_bucket
 from jaxreason.training import Batch, MicrobatchedUpdate, init_state, make_optimizer
 from jaxreason.training.microbatch import microbatch_size_
 from jaxreason.types import Prompts, Rollouts
@@ -138,11 +139,12 @@ def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
         dtype=work.dtype,
     )
     largest = cache_bucket(work.max_tokens - 1)
-    keys, most = over(rows, jax.random.key(0).dtype), over(rows[:1], jnp.int32)
-    given = held.sampled, _prompts(work.prompts, work.prompt_tokens, over), keys, most
-    found["prompts"], (live, _) = measure(sampler.prefill_and_sample, *given, slots=max(largest // 2, 1))
-    found["larger cache"], live = measure(sampler.resize_cache, live, jnp.int32(0), slots=largest)
-    found["a token"], _ = measure(sampler.decode_chunk, held.sampled, live=live, most=jnp.int32(1))
+    keys, row_limits = over(rows, jax.random.key(0).dtype), over(rows[:1], jnp.int32)
+    given = held.sampled, _prompts(work.prompts, work.prompt_tokens, over), keys, row_limits
+    smaller, steps = max(largest // 2, 1), min(STEPS, max(1, work.max_tokens - 1))
+    found["prompts"], (live, _) = measure(batching.prefill, *given, sampler=sampler, cache_size=smaller)
+    found["larger cache"], live = measure(batching.resize, live, jnp.int32(0), mesh=sampler.mesh, cache_size=largest)
+    found["a token"], _ = measure(batching.decode, held.sampled, live, jnp.int32(1), sampler=sampler, steps=steps)
 
     update = MicrobatchedUpdate(
         model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.activation_bytes, frozen=held.frozen

@@ -1,7 +1,7 @@
-"""What the sampler knows of a model: two pure functions, and a state whose parts it can move.
+"""The decoder protocol: two pure functions, and a state whose rows can be gathered and inserted.
 
-Anything with these two methods samples: a Transformer, several of them fused, a test's Markov chain. Implementations
-are frozen dataclasses, so that a jitted caller can take them as static arguments.
+Anything with these two methods samples: a Transformer, several fused by logit arithmetic, a test's Markov chain.
+Implementations are frozen dataclasses: static arguments of jitted programs.
 """
 
 from collections.abc import Callable
@@ -18,30 +18,30 @@ from jaxreason.types import Params, Prompts
 
 
 class DecodeState(NamedTuple):
-    """What is known of every completion so far. All write at the same `slot`, whenever they began."""
+    """State of all completions. They write to the same cache index, even if they began at different times."""
 
     prompt: Any
-    """A pytree of [P ...]: what the completions of a prompt share."""
+    """Pytree of [P ...] arrays that the completions of a prompt share."""
     cache: Any
-    """A pytree of `drop_unit_axes` `KV`s: what each completion has of its own, a slot a token."""
+    """Pytree of `KV`s with unit axes dropped (`drop_unit_axes`): each completion's own keys and values."""
     begin: Int[Array, "P"]
-    """The slot of each prompt's first completion token."""
+    """Cache index of the first completion token."""
     slot: Int[Array, ""]
-    """Where the next token is written."""
+    """Cache index of the next token."""
 
 
 @runtime_checkable
 class Decoder(Protocol):
     def prefill(
-        self, params: Params, prompts: Prompts, group_size: int, slots: int
+        self, params: Params, prompts: Prompts, group_size: int, cache_size: int
     ) -> tuple[Float[Array, "P V"], DecodeState]:
-        """Logits of the first completion token, and a state with room for `group_size` completions of `slots` tokens."""
+        """Logits of the first completion token; a state for `group_size` completions of up to `cache_size` tokens."""
         ...
 
     def decode(
         self, params: Params, tokens: Int[Array, "P G"], state: DecodeState
     ) -> tuple[Float[Array, "P G V"], DecodeState]:
-        """Logits of the next token of every completion, after appending `tokens`."""
+        """Appends `tokens`; logits of the next token of every completion."""
         ...
 
 
@@ -49,13 +49,11 @@ class Decoder(Protocol):
 class TransformerDecoder:
     model: Transformer
 
-    def prefill(self, params: Params, prompts: Prompts, group_size: int, slots: int):
+    def prefill(self, params: Params, prompts: Prompts, group_size: int, cache_size: int):
         hidden, context = run_prompts(params, prompts, model=self.model)
         P = hidden.shape[0]
-        last = hidden[jnp.arange(P), context.lengths - 1]
-        return unembed(params, last, model=self.model), init_decode_state(
-            context, init_caches(context, group_size, slots), P
-        )
+        logits = unembed(params, hidden[jnp.arange(P), context.lengths - 1], model=self.model)
+        return logits, init_decode_state(context, init_caches(context, group_size, cache_size), P)
 
     def decode(self, params: Params, tokens: Int[Array, "P G"], state: DecodeState):
         hidden, cache = run_step(params, tokens, state.slot, state.begin, state.prompt, state.cache, model=self.model)
@@ -63,46 +61,41 @@ class TransformerDecoder:
 
 
 def init_decode_state(prompt: Any, cache: Any, prompts: int) -> DecodeState:
-    """A state whose completions all begin at slot 0."""
+    """A state whose completions all begin at cache index 0."""
     return DecodeState(prompt, cache, jnp.zeros(prompts, jnp.int32), jnp.zeros((), jnp.int32))
 
 
-# --- completions leave, others join, the cache grows ---
+# --- continuous batching ---
 
 
 def gather_rows(
     state: DecodeState, prompts: Int[Array, "Q"], members: Int[Array, "Q H"], group_size: int
 ) -> DecodeState:
-    """A state of the given completions alone: `members[q]` of the `group_size` of prompt `prompts[q]`."""
+    """Only the given completions: `members[q]`, of the `group_size` members, of row `prompts[q]`."""
 
-    def taken(kv: KV) -> KV:
-        return drop_unit_axes(
-            KV(*(x[prompts[:, None], members] for x in restore_unit_axes(kv, len(state.begin), group_size)))
-        )
+    def gather(kv: KV) -> KV:
+        full = restore_unit_axes(kv, len(state.begin), group_size)
+        return drop_unit_axes(KV(*(x[prompts[:, None], members] for x in full)))
 
-    return DecodeState(
-        jax.tree.map(lambda x: x[prompts], state.prompt),
-        _each_cache(taken, state.cache),
-        state.begin[prompts],
-        state.slot,
-    )
+    prompt = jax.tree.map(lambda x: x[prompts], state.prompt)
+    return DecodeState(prompt, _map_caches(gather, state.cache), state.begin[prompts], state.slot)
 
 
-def insert_rows(state: DecodeState, newcomers: DecodeState, places: Int[Array, "Q"]) -> DecodeState:
-    """The prompts of `newcomers`, of which nothing is decoded yet, take the `places` of others."""
-    prompt = jax.tree.map(lambda x, new: x.at[places].set(new), state.prompt, newcomers.prompt)
-    return state._replace(prompt=prompt, begin=state.begin.at[places].set(state.slot))
+def insert_rows(state: DecodeState, new: DecodeState, rows: Int[Array, "Q"]) -> DecodeState:
+    """Replaces `rows` by the freshly prefilled prompts of `new`; their completions begin at the current cache index."""
+    prompt = jax.tree.map(lambda x, y: x.at[rows].set(y), state.prompt, new.prompt)
+    return state._replace(prompt=prompt, begin=state.begin.at[rows].set(state.slot))
 
 
-def resize_cache(state: DecodeState, first: Int[Array, ""], slots: int) -> DecodeState:
-    """A cache of `slots` slots that forgets those before `first`."""
-    kept = first + jnp.arange(slots)  # beyond the old cache the last slot is repeated, and written before it is read
+def resize_cache(state: DecodeState, first: Int[Array, ""], cache_size: int) -> DecodeState:
+    """A cache of `cache_size` tokens that begins with today's index `first`."""
+    indices = first + jnp.arange(cache_size)  # clipped ones repeat the last entry and are written before they are read
 
-    def moved(kv: KV) -> KV:
-        return jax.tree.map(lambda x, time: jnp.take(x, kept, axis=time, mode="clip"), kv, TIME)
+    def resize(kv: KV) -> KV:
+        return jax.tree.map(lambda x, time: jnp.take(x, indices, axis=time, mode="clip"), kv, TIME)
 
-    return DecodeState(state.prompt, _each_cache(moved, state.cache), state.begin - first, state.slot - first)
+    return DecodeState(state.prompt, _map_caches(resize, state.cache), state.begin - first, state.slot - first)
 
 
-def _each_cache(change: Callable[[KV], KV], cache: Any) -> Any:
+def _map_caches(change: Callable[[KV], KV], cache: Any) -> Any:
     return jax.tree.map(change, cache, is_leaf=lambda x: isinstance(x, KV))

@@ -10,15 +10,14 @@ from jaxtyping import Array, Float, Int
 from jaxreason.errors import InputError
 
 BLOCK = 256
-"""Width of the second level of the two-level search; about the square root of a large vocabulary."""
+"""Width of the second level of the two-level search: about the square root of a large vocabulary."""
 
-
-SENSIBLE = {"temperature": (0.0, inf), "top_k": (0, inf), "top_p": (0.0, 1.0), "min_p": (0.0, 1.0)}
+RANGES = {"temperature": (0.0, inf), "top_k": (0, inf), "top_p": (0.0, 1.0), "min_p": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. Truncations apply to the tempered distribution, in the order of the fields."""
+    """Sampling settings. Truncations apply to the tempered distribution, in the order of the fields."""
 
     temperature: float = 1.0
     """0 is greedy."""
@@ -30,7 +29,7 @@ class Sampling:
     """Keep tokens at least this fraction as probable as the most probable one (arXiv 2407.01082)."""
 
     def __post_init__(self):
-        for name, (low, high) in SENSIBLE.items():
+        for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} {getattr(self, name)} is out of range: give a number from {low} to {high}")
 
@@ -39,7 +38,7 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def truncate(logits: Float[Array, "*batch V"], sampling: Sampling) -> Float[Array, "*batch V"]:
-    """Tempered logits with every excluded token at -inf; ties at a threshold are all kept."""
+    """Sets every excluded token of tempered logits to -inf; ties at a threshold all stay."""
     floor = jnp.full(logits.shape[:-1], -jnp.inf)
     if 0 < sampling.top_k < logits.shape[-1]:
         floor = jax.lax.top_k(logits, sampling.top_k)[0][..., -1]
@@ -47,8 +46,8 @@ def truncate(logits: Float[Array, "*batch V"], sampling: Sampling) -> Float[Arra
         descending = -jnp.sort(-jnp.where(logits >= floor[..., None], logits, -jnp.inf), axis=-1)
         probabilities = jax.nn.softmax(descending)
         before = jnp.cumsum(probabilities, axis=-1) - probabilities  # mass of the more probable tokens
-        kept = jnp.where(before < max(sampling.top_p, 1e-9), descending, jnp.inf)  # the first token always stays
-        floor = jnp.maximum(floor, kept.min(axis=-1))
+        nucleus = jnp.where(before < max(sampling.top_p, 1e-9), descending, jnp.inf)  # never empty
+        floor = jnp.maximum(floor, nucleus.min(axis=-1))
     if sampling.min_p > 0:
         floor = jnp.maximum(floor, logits.max(axis=-1) + jnp.log(sampling.min_p))
     return jnp.where(logits >= floor[..., None], logits, -jnp.inf)
@@ -59,8 +58,8 @@ def draw(
 ) -> tuple[Int[Array, "*batch"], Float[Array, "*batch"]]:
     """Tokens, and their log-probabilities under the tempered but untruncated distribution (greedy: temperature 1).
 
-    `uniform` in [0, 1) is all the randomness a row consumes. Untruncated log-probabilities are what a policy
-    gradient differentiates; renormalised ones would disagree with the trainer by the truncated mass.
+    `uniform` in [0, 1) is the only randomness. A policy gradient differentiates untruncated log-probabilities;
+    renormalised ones would differ from the trainer's by the truncated mass.
     """
     logits = logits.astype(jnp.float32)
     if sampling.temperature == 0:
@@ -73,9 +72,9 @@ def draw(
 
 
 def inverse_cdf(logits: Float[Array, "*batch V"], uniform: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
-    """The token whose slice of the cumulative distribution holds `uniform`, found in two levels.
+    """The token whose interval of the cumulative distribution contains `uniform`, by a two-level search.
 
-    One uniform number a row replaces V Gumbel variates, and block sums replace a cumulative sum over V.
+    One uniform number per row replaces V Gumbel variates; block sums replace a cumulative sum over V.
     """
     vocab = logits.shape[-1]
     logits = jnp.pad(logits, [(0, 0)] * (logits.ndim - 1) + [(0, -vocab % BLOCK)], constant_values=-jnp.inf)
@@ -87,6 +86,6 @@ def inverse_cdf(logits: Float[Array, "*batch V"], uniform: Float[Array, "*batch"
     before = jnp.where(block > 0, jnp.take_along_axis(totals, block[..., None] - 1, axis=-1)[..., 0], 0.0)
 
     inside = jnp.cumsum(jnp.take_along_axis(weights, block[..., None, None], axis=-2)[..., 0, :], axis=-1)
-    # Two summation orders differ by rounding: stay below the block's own total so that a token of weight > 0 is hit.
+    # Two summation orders differ by rounding: stay below the block's own total, to hit a token of weight > 0.
     rest = jnp.minimum(target - before, jnp.nextafter(inside[..., -1], 0.0))
     return block * BLOCK + jnp.argmax(inside > rest[..., None], axis=-1)

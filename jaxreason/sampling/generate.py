@@ -1,5 +1,6 @@
-"""The sampler as pure functions: `prefill_and_sample` draws every first token, `decode_chunk` goes on, `generate` is both in one."""
+"""The sampler as pure functions: `prefill_and_sample` and `decode_chunk`; `generate` is both in one."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,29 +10,30 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxreason.sampling.decoder import Decoder, DecodeState
 from jaxreason.sampling.draw import Sampling, draw
-from jaxreason.types import AnyPrompts, Params, Rollouts
+from jaxreason.types import Params, Prompts, Rollouts
 
 
 class SamplerState(NamedTuple):
-    """Completions on their way."""
+    """Completions being decoded."""
 
     state: DecodeState
     keys: Key[Array, "P G"]
     last: Int[Array, "P G"]
-    """The token drawn last."""
+    """The most recent token."""
     alive: Bool[Array, "P G"]
     """False once a stop token or the length limit has ended the completion."""
-    most: Int[Array, "P G"]
-    """Tokens at which a completion is cut."""
+    row_limits: Int[Array, "P G"]
+    """Maximum number of tokens of each completion."""
 
 
 class SampledTokens(NamedTuple):
-    """The tokens of some steps."""
+    """Tokens of T consecutive steps; 0 where masked."""
 
     tokens: Int[Array, "P G T"]
     mask: Bool[Array, "P G T"]
     """True where the completion was alive."""
     logps: Float[Array, "P G T"]
+    """Log-probabilities (nats), as in `Rollouts`."""
 
 
 class StopCriteria(NamedTuple):
@@ -42,14 +44,14 @@ class StopCriteria(NamedTuple):
 
 
 def completion_keys(key: Key[Array, ""], indices: Int[Array | np.ndarray, "P"], group_size: int) -> Key[Array, "P G"]:
-    """One key a row from the problem's own index, so a row's text does not depend on its neighbours or their order."""
+    """One key per completion, from the problem's own index: samples do not depend on the rest of the batch."""
     per_problem = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(indices))
     return jax.vmap(lambda k: jax.random.split(k, group_size))(per_problem)
 
 
 def generate(
     params: Params,
-    prompts: AnyPrompts,
+    prompts: Prompts,
     *,
     keys: Key[Array, "P G"],
     decoder: Decoder,
@@ -61,33 +63,37 @@ def generate(
 
     Row (p, g) draws token t with `fold_in(keys[p, g], t)` and nothing else. The stop token belongs to the completion.
     """
-    how = {"decoder": decoder, "sampling": sampling, "limits": StopCriteria(max_tokens, stop_ids)}
-    steps = max(1, max_tokens - 1)
-    most = jnp.full(len(keys), max_tokens, jnp.int32)
-    live, first = prefill_and_sample(params, prompts, keys, most, slots=steps, **how)
-    live, rest = decode_chunk(params, live, steps=steps, most=max_tokens - 1, **how)
-    drawn = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1)[..., :max_tokens], first, rest)
-    return Rollouts(prompts, *drawn, truncated=~stopped(live.last, stop_ids))
+    limits, steps = StopCriteria(max_tokens, stop_ids), max(1, max_tokens - 1)
+    prefill = partial(prefill_and_sample, decoder=decoder, sampling=sampling, limits=limits)
+    live, first = prefill(params, prompts, keys, jnp.full(len(keys), max_tokens, jnp.int32), cache_size=steps)
+    decode = partial(decode_chunk, decoder=decoder, sampling=sampling, limits=limits)
+    live, rest = decode(params, live, steps=steps, max_steps=max_tokens - 1)
+    sampled = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1)[..., :max_tokens], first, rest)
+    return Rollouts(prompts, *sampled, truncated=~is_stop_token(live.last, stop_ids))
 
 
 def prefill_and_sample(
     params: Params,
-    prompts: AnyPrompts,
+    prompts: Prompts,
     keys: Key[Array, "P G"],
-    most: Int[Array | np.ndarray, "P"],
+    row_limits: Int[Array | np.ndarray, "P"],
     *,
-    slots: int,
+    cache_size: int,
     decoder: Decoder,
     sampling: Sampling,
     limits: StopCriteria,
 ) -> tuple[SamplerState, SampledTokens]:
-    """Reads the prompts and draws the first token of every completion, which is cut after `most` tokens."""
+    """Prefills, with a cache of `cache_size` tokens, and samples the first token of every completion.
+
+    Completions of prompt p end after `row_limits[p]` tokens, or `limits.max_tokens` if that is fewer.
+    """
     P, G = keys.shape
-    logits, state = decoder.prefill(params, prompts, G, slots)
-    most = jnp.broadcast_to(jnp.minimum(most, limits.max_tokens)[:, None], (P, G))
-    live = SamplerState(state, keys, jnp.zeros((P, G), jnp.int32), jnp.ones((P, G), bool), most)
-    live, drawn = _record(live, jnp.broadcast_to(logits[:, None], (P, G, logits.shape[-1])), 0, sampling, limits)
-    return live, jax.tree.map(lambda x: x[..., None], drawn)
+    logits, state = decoder.prefill(params, prompts, G, cache_size)
+    row_limits = jnp.broadcast_to(jnp.minimum(row_limits, limits.max_tokens)[:, None], (P, G))
+    live = SamplerState(state, keys, jnp.zeros((P, G), jnp.int32), jnp.ones((P, G), bool), row_limits)
+    logits = jnp.broadcast_to(logits[:, None], (P, G, logits.shape[-1]))
+    live, sampled = _sample_token(live, logits, 0, sampling, limits)
+    return live, jax.tree.map(lambda x: x[..., None], sampled)
 
 
 def decode_chunk(
@@ -95,51 +101,50 @@ def decode_chunk(
     live: SamplerState,
     *,
     steps: int,
-    most: Int[Array, ""] | int,
+    max_steps: Int[Array, ""] | int,
     min_alive: tuple[Int[Array, ""] | int, Int[Array, ""] | int] = (0, 0),
     decoder: Decoder,
     sampling: Sampling,
     limits: StopCriteria,
 ) -> tuple[SamplerState, SampledTokens]:
-    """Draws up to `most` tokens of every completion, of the `steps` there is room for.
+    """Samples up to `max_steps` further tokens of every completion, into arrays of `steps` tokens.
 
-    Stops early when no more prompts and completions are alive than `min_alive` says.
+    Stops early once at most `min_alive` (prompts, completions) are alive.
     """
-    P, G = live.alive.shape
 
-    def going(carry: tuple[Int[Array, ""], SamplerState, SampledTokens]) -> Bool[Array, ""]:
+    def unfinished(carry: tuple[Int[Array, ""], SamplerState, SampledTokens]) -> Bool[Array, ""]:
         i, live, _ = carry
-        return (i < most) & (live.alive.any(axis=1).sum() > min_alive[0]) & (live.alive.sum() > min_alive[1])
+        return (i < max_steps) & (live.alive.any(axis=1).sum() > min_alive[0]) & (live.alive.sum() > min_alive[1])
 
     def step(carry: tuple[Int[Array, ""], SamplerState, SampledTokens]):
-        i, live, drawn = carry
+        i, live, sampled = carry
         count = live.state.slot + 1 - live.state.begin  # tokens each completion has so far
         logits, state = decoder.decode(params, live.last, live.state)
-        live, new = _record(live._replace(state=state), logits, count[:, None], sampling, limits)
-        return i + 1, live, jax.tree.map(lambda x, y: x.at[..., i].set(y), drawn, new)
+        live, new = _sample_token(live._replace(state=state), logits, count[:, None], sampling, limits)
+        return i + 1, live, jax.tree.map(lambda x, y: x.at[..., i].set(y), sampled, new)
 
-    shape = (P, G, steps)
-    nothing = SampledTokens(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, jnp.float32))
-    _, live, drawn = jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), live, nothing))
-    return live, drawn
+    shape = (*live.alive.shape, steps)
+    empty = SampledTokens(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape, jnp.float32))
+    _, live, sampled = jax.lax.while_loop(unfinished, step, (jnp.zeros((), jnp.int32), live, empty))
+    return live, sampled
 
 
-def _record(
+def _sample_token(
     live: SamplerState,
     logits: Float[Array, "P G V"],
     count: Int[Array, "P 1"] | int,
     sampling: Sampling,
     limits: StopCriteria,
 ) -> tuple[SamplerState, SampledTokens]:
-    """Draws token number `count` of every completion."""
+    """Samples token number `count` of every completion."""
     counts = jnp.broadcast_to(count, live.alive.shape)
     uniform = jax.vmap(jax.vmap(lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))))(live.keys, counts)
     tokens, logps = draw(logits, uniform, sampling)
     tokens = jnp.where(live.alive, tokens, live.last)
-    drawn = SampledTokens(jnp.where(live.alive, tokens, 0), live.alive, jnp.where(live.alive, logps, 0.0))
-    alive = live.alive & ~stopped(tokens, limits.stop_ids) & (counts + 1 < live.most)
-    return live._replace(last=tokens, alive=alive), drawn
+    sampled = SampledTokens(jnp.where(live.alive, tokens, 0), live.alive, jnp.where(live.alive, logps, 0.0))
+    alive = live.alive & ~is_stop_token(tokens, limits.stop_ids) & (counts + 1 < live.row_limits)
+    return live._replace(last=tokens, alive=alive), sampled
 
 
-def stopped(tokens: Int[Array, "*batch"], stop_ids: tuple[int, ...]) -> Bool[Array, "*batch"]:
+def is_stop_token(tokens: Int[Array, "*batch"], stop_ids: tuple[int, ...]) -> Bool[Array, "*batch"]:
     return jnp.isin(tokens, jnp.asarray(stop_ids, jnp.int32))

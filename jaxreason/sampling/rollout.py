@@ -1,7 +1,8 @@
-"""From problems to texts: token lists in, padded batches through the sampler, completions out."""
+"""Problems to completions: prompts are tokenised, padded, sampled; completions are decoded."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,40 +18,63 @@ from jaxreason.sampling.decoder import TransformerDecoder
 from jaxreason.sampling.draw import Sampling
 from jaxreason.sampling.generate import completion_keys
 from jaxreason.tasks import Problem
-from jaxreason.text import encode_prompt
+from jaxreason.text.chat import Messages, encode_prompt, prompt_text
 from jaxreason.text.tokenizer import Tokenizer
-from jaxreason.types import AnyPrompts, GuidedPrompts, Params, Prompts, Rollouts
+from jaxreason.types import Params, Prompts, Rollouts
 
 BUCKETS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 3072, 4096)
 BUCKETS += (8192, 16384, 32768)
-"""Prompt lengths that are compiled for; a run meets a handful. Long ones are closer: padding costs more there."""
+"""Padded prompt lengths: a run compiles a handful. Long ones are closer together, because padding costs more there."""
 
 
 class ProblemSampler(NamedTuple):
-    """How problems become completions: everything of a model but its parameters."""
+    """How problems become completions; holds no parameters."""
 
     encode: Callable[[Problem], list[int]]
-    """A problem as prompt tokens."""
+    """A problem's prompt tokens."""
     sample: Sampler
     tokenizer: Tokenizer
-    guides: Callable[[Problem], list[int]] | None = None
-    """The same in the vocabulary of models that guide this one, if it is another one."""
+    encode_guide: Callable[[Problem], list[int]] | None = None
+    """The prompt in the guides' vocabulary, if it differs (`Prompts.guide`)."""
+    prompt_text: Callable[[Problem], str] | None = None
+    """The text that `encode` encodes, if it is one: with it `check_prompts` tokenises only long prompts."""
 
-    def prompts(self, problems: Sequence[Problem]) -> AnyPrompts:
-        own = [self.encode(problem) for problem in problems]
-        return pad_guided(own, [self.guides(problem) for problem in problems]) if self.guides else pad_prompts(own)
+    def prompts(self, problems: Sequence[Problem]) -> Prompts:
+        guide = None if self.encode_guide is None else [self.encode_guide(problem) for problem in problems]
+        return pad_prompts([self.encode(problem) for problem in problems], guide)
+
+
+def make_problem_sampler(
+    sampler: Sampler,
+    tokenizer: Tokenizer,
+    problem_to_messages: Callable[[Problem], Messages | str],
+    guide_tokenizer: Tokenizer | None = None,
+) -> ProblemSampler:
+    """A `ProblemSampler` that tokenises each problem once."""
+
+    def encoder(tokenizer: Tokenizer) -> Callable[[Problem], list[int]]:
+        return cache(lambda problem: encode_prompt(tokenizer, problem_to_messages(problem)))
+
+    return ProblemSampler(
+        encode=encoder(tokenizer),
+        sample=sampler,
+        tokenizer=tokenizer,
+        encode_guide=None if guide_tokenizer is None else encoder(guide_tokenizer),
+        prompt_text=lambda problem: prompt_text(tokenizer, problem_to_messages(problem)),
+    )
 
 
 def transformer_sampler(
     model: Transformer, tokenizer: Tokenizer, sampling: Sampling, *, max_tokens: int, rows: int = 256
 ) -> Sampler:
-    """The sampler of a Transformer: at most `rows` completions of at most `max_tokens` tokens side by side."""
-    limits = {"max_tokens": max_tokens, "stop_ids": tokenizer.stop_ids, "rows": rows}
-    return Sampler(TransformerDecoder(model), sampling, **limits, mesh=model.mesh, dtype=model.dtype)
+    """The `Sampler` of a Transformer, on the model's mesh and in its dtype."""
+    return Sampler(
+        TransformerDecoder(model), sampling, max_tokens, tokenizer.stop_ids, rows, mesh=model.mesh, dtype=model.dtype
+    )
 
 
-def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
-    """Right-pads token lists to the smallest bucket that holds the longest."""
+def pad_prompts(prompts: Sequence[Sequence[int]], guide: Sequence[Sequence[int]] | None = None) -> Prompts:
+    """Right-pads token lists to the smallest bucket that holds the longest; `guide` becomes `Prompts.guide`."""
     if min(map(len, prompts), default=0) == 0:
         raise InputError("a prompt is empty, or there is none: give the model at least one token to continue")
     width = bucket(max(map(len, prompts)))
@@ -58,12 +82,8 @@ def pad_prompts(prompts: Sequence[Sequence[int]]) -> Prompts:
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
     lengths = np.array([len(p) for p in prompts])
-    return Prompts(tokens, np.arange(width) < lengths[:, None])
-
-
-def pad_guided(prompts: Sequence[Sequence[int]], guides: Sequence[Sequence[int]]) -> GuidedPrompts:
-    """The same of prompts beside their tokens in the guides' vocabulary."""
-    return GuidedPrompts(*pad_prompts(prompts), pad_prompts(guides))
+    mask = np.arange(width) < lengths[:, None]
+    return Prompts(tokens, mask, None if guide is None else pad_prompts(guide))
 
 
 def bucket(length: int) -> int:
@@ -72,23 +92,30 @@ def bucket(length: int) -> int:
 
 
 def decode_completions(rollouts: Rollouts, tokenizer: Tokenizer) -> list[list[str]]:
-    """Every completion as text, [P][G], without the stop token that ended it."""
+    """Every completion as text, [P][G], without its stop token."""
     tokens, lengths = np.asarray(rollouts.tokens), np.asarray(rollouts.lengths)
-    lengths = lengths - ~np.asarray(rollouts.truncated)  # a completion that was not cut ends in its stop token
+    lengths = lengths - ~np.asarray(rollouts.truncated)  # a completion that is not truncated ends in a stop token
 
-    def text(row: np.ndarray, length: np.integer) -> str:
-        row = row[:length]  # embeddings are often padded past the vocabulary; such an id has no text
+    def decode(row: np.ndarray, length: np.integer) -> str:
+        row = row[:length]  # embeddings are often padded beyond the vocabulary; such an id has no text
         return tokenizer.decode(row[row < tokenizer.vocab_size].tolist())
 
-    return [[text(*pair) for pair in zip(*group, strict=True)] for group in zip(tokens, lengths, strict=True)]
+    return [[decode(*pair) for pair in zip(*group, strict=True)] for group in zip(tokens, lengths, strict=True)]
 
 
 def check_prompts(
     sampler: ProblemSampler, problems: Iterable[Problem], *, max_tokens: int, config: ModelConfig
 ) -> None:
-    """Refuses a problem whose prompt leaves no room for `max_tokens` in the context, or has ids the model lacks."""
+    """Raises where a prompt and `max_tokens` exceed the context, or a prompt has ids that the model lacks.
+
+    Tokenises only where the text does not settle it. A token covers at least one byte: n bytes of ASCII are at most n
+    tokens, a BOS and a prepended space. (Normalisation may expand other text.)
+    """
+    read = sampler.prompt_text if sampler.tokenizer.vocab_size <= config.vocab else None
     for problem in problems:
-        check_prompt(sampler.encode(problem), max_tokens, config, f"{problem.question[:40]!r}")
+        text = read and read(problem)
+        if text is None or not text.isascii() or len(text) + 2 + max_tokens > config.max_seq_len:
+            check_prompt(sampler.encode(problem), max_tokens, config, f"{problem.question[:40]!r}")
 
 
 def check_prompt(
@@ -107,43 +134,32 @@ def check_prompt(
 
 
 def bucket_by_length(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Places of prompts that are padded to the same length, the shortest first."""
+    """Yields indices of prompts that are padded to the same length, shortest first."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for _, same in groupby(order, key=lambda i: bucket(len(prompts[i]))):
         yield list(same)
 
 
-class Sampled(NamedTuple):
-    """The completions of one batch, and which of the caller's problems they answer."""
+class SampledBatch(NamedTuple):
+    """Completions of the problems at `indices`."""
 
-    rows: list[int]
+    indices: list[int]
     rollouts: Rollouts
-    texts: list[list[str]]
+    completions: list[list[str]]
     seconds: float
 
 
-def sample_all(
+def sample_problems(
     sampler: ProblemSampler, params: Params, problems: Sequence[Problem], *, group_size: int, key: Key[Array, ""]
-) -> Iterator[Sampled]:
-    """Samples `group_size` completions of any number of problems, those of similar prompt length together.
+) -> Iterator[SampledBatch]:
+    """Samples `group_size` completions of any number of problems, a batch per padded prompt length.
 
-    The problem's own index, not its place, chooses the random keys.
+    Random keys follow from `Problem.index`, not from the position in `problems`.
     """
-    prompts = [sampler.encode(problem) for problem in problems]
-    for rows in bucket_by_length(prompts):
-        keys = completion_keys(key, np.array([problems[i].index for i in rows]), group_size)
+    for indices in bucket_by_length([sampler.encode(problem) for problem in problems]):
+        batch = [problems[i] for i in indices]
+        keys = completion_keys(key, np.array([problem.index for problem in batch]), group_size)
         begin = time.perf_counter()
-        rollouts = jax.device_get(sampler.sample(params, sampler.prompts([problems[i] for i in rows]), keys=keys))
+        rollouts = jax.device_get(sampler.sample(params, sampler.prompts(batch), keys=keys))
         seconds = time.perf_counter() - begin
-        yield Sampled(rows, rollouts, decode_completions(rollouts, sampler.tokenizer), seconds)
-
-
-def make_problem_sampler(sampler, tokenizer, problem_to_messages) -> ProblemSampler:
-    known: dict = {}
-
-    def encode(problem: Problem) -> list[int]:
-        if problem not in known:
-            known[problem] = encode_prompt(tokenizer, problem_to_messages(problem))
-        return known[problem]
-
-    return ProblemSampler(encode, sampler, tokenizer)
+        yield SampledBatch(indices, rollouts, decode_completions(rollouts, sampler.tokenizer), seconds)

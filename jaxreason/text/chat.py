@@ -30,14 +30,18 @@ def encode_prompt(tokenizer: Tokenizer, messages_or_text: Messages | str) -> lis
     Plain text begins with BOS where the model expects it; a template writes its own. Without a template (a base model)
     the contents of the messages are joined by blank lines, ended by a newline and encoded as plain text.
     """
-    if isinstance(messages_or_text, str):
-        text, plain = messages_or_text, True
-    elif tokenizer.chat_template is None:
-        text, plain = "\n\n".join(message["content"] for message in _checked(messages_or_text)) + "\n", True
-    else:
-        text, plain = render(tokenizer, messages_or_text), False
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode(prompt_text(tokenizer, messages_or_text))
+    plain = isinstance(messages_or_text, str) or tokenizer.chat_template is None
     return [tokenizer.bos_id, *ids] if plain and tokenizer.add_bos and tokenizer.bos_id is not None else ids
+
+
+def prompt_text(tokenizer: Tokenizer, messages_or_text: Messages | str) -> str:
+    """The text that `encode_prompt` encodes."""
+    if isinstance(messages_or_text, str):
+        return messages_or_text
+    if tokenizer.chat_template is None:
+        return "\n\n".join(message["content"] for message in _checked(messages_or_text)) + "\n"
+    return render(tokenizer, messages_or_text)
 
 
 def render(tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:

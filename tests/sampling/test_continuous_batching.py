@@ -1,5 +1,6 @@
-"""Completions that leave, join and move: the same texts as all of them side by side to the end."""
+"""Continuous batching: the same samples as all completions side by side to the end."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -12,26 +13,26 @@ from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
-COUNT, GROUPS, WIDTH = 11, 2, 6
+COUNT, GROUP_SIZE, WIDTH = 11, 2, 6
 
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    monkeypatch.setattr(continuous_batching, "STEPS", 4)  # caches of 4, 8, 16 slots, so that all of them are met
+    monkeypatch.setattr(continuous_batching, "STEPS", 4)  # caches of 4, 8 and 16 tokens, so that all of them are met
 
 
 def setting(name: str, max_tokens: int):
-    """A decoder whose completions end anywhere from the first token to the limit."""
-    cfg = TINY[name]
-    rng = np.random.default_rng(0)
+    """A sampler whose completions end anywhere from the first token to the limit, and what it must return."""
+    cfg, rng = TINY[name], np.random.default_rng(0)
     lengths = rng.integers(1, WIDTH + 1, COUNT)
     tokens = rng.integers(0, cfg.vocab, (COUNT, WIDTH)).astype(np.int32)
     prompts = Prompts(tokens, np.arange(WIDTH) < lengths[:, None])
-    keys = completion_keys(jax.random.key(5), np.arange(COUNT), GROUPS)
-    how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling()}
-    limits = {"max_tokens": max_tokens, "stop_ids": (1, 2, 3)}
-    expected = jax.jit(partial(generate, **how, **limits))(tiny_params(cfg, 7), prompts, keys=keys)
-    return tiny_params(cfg, 7), prompts, keys, how, limits, expected
+    keys = completion_keys(jax.random.key(5), np.arange(COUNT), GROUP_SIZE)
+    decoder, stop_ids = TransformerDecoder(Transformer(cfg)), (1, 2, 3)
+    whole = partial(generate, decoder=decoder, sampling=Sampling(), max_tokens=max_tokens, stop_ids=stop_ids)
+    expected = jax.jit(whole)(tiny_params(cfg, 7), prompts, keys=keys)
+    sampler = partial(Sampler, decoder, Sampling(), max_tokens, stop_ids)
+    return tiny_params(cfg, 7), prompts, keys, sampler, expected
 
 
 def assert_equal(ours, expected):
@@ -42,24 +43,23 @@ def assert_equal(ours, expected):
 
 # one prompt at a time; four, with others waiting; eight, of which two change at a time and once only one; all at once
 @pytest.mark.parametrize(("name", "rows"), [("llama", 2), ("gemma3", 8), ("llama", 16), ("llama", 100)])
-def test_any_schedule_gives_the_same_texts(name, rows):
-    params, prompts, keys, how, limits, expected = setting(name, max_tokens=25)
+def test_any_schedule_gives_the_same_samples(name, rows):
+    params, prompts, keys, sampler, expected = setting(name, max_tokens=25)
     lengths = np.asarray(expected.lengths)
     assert lengths.min() == 1 and lengths.max() == 25 and expected.truncated.any()
-    sampler = Sampler(**how, **limits, rows=rows)
-    assert_equal(sampler(params, prompts, keys=keys), expected)
-    parts = list(sampler.stream(params, prompts, keys=keys))
+    assert_equal(sampler(rows=rows)(params, prompts, keys=keys), expected)
+    parts = list(sampler(rows=rows).stream(params, prompts, keys=keys))
     assert len(parts) > 1
-    for which, rollouts in parts:
-        assert_equal(rollouts, jax.tree.map(lambda x, w=which: x[w], expected))
+    for indices, rollouts in parts:
+        assert_equal(rollouts, jax.tree.map(lambda x, i=indices: x[i], expected))
     assert_equal(continuous_batching.concat_in_order(parts), expected)
 
 
-def test_a_limit_of_its_own_cuts_a_prompts_completions():
-    params, prompts, keys, how, limits, expected = setting("llama", max_tokens=25)
-    most = np.arange(1, COUNT + 1)
-    cut = Sampler(**how, **limits, rows=8)(params, prompts, keys=keys, most=most)
-    for prompt, limit in enumerate(most):
+def test_row_limits_end_the_completions_of_a_prompt():
+    params, prompts, keys, sampler, expected = setting("llama", max_tokens=25)
+    row_limits = np.arange(1, COUNT + 1)
+    cut = sampler(rows=8)(params, prompts, keys=keys, row_limits=row_limits)
+    for prompt, limit in enumerate(row_limits):
         lengths = np.minimum(expected.lengths[prompt], limit)
         np.testing.assert_array_equal(cut.lengths[prompt], lengths)
         np.testing.assert_array_equal(cut.tokens[prompt], np.where(cut.mask, expected.tokens, 0)[prompt])
@@ -70,26 +70,49 @@ def test_a_limit_of_its_own_cuts_a_prompts_completions():
 
 @pytest.mark.parametrize("max_tokens", [1, 2])
 def test_the_shortest_completions(max_tokens):
-    params, prompts, keys, how, limits, expected = setting("llama", max_tokens)
-    assert_equal(Sampler(**how, **limits, rows=8)(params, prompts, keys=keys), expected)
+    params, prompts, keys, sampler, expected = setting("llama", max_tokens)
+    assert_equal(sampler(rows=8)(params, prompts, keys=keys), expected)
 
 
-def test_the_long_ones_go_on_alone():
+def test_long_completions_continue_in_a_smaller_batch(monkeypatch):
     """The batch of 22 shrinks to 5, and decodes far fewer rows than 22 to the end."""
-    params, prompts, keys, how, limits, expected = setting("llama", max_tokens=60)
-    sampler, decoded = Sampler(**how, **limits, rows=100), []
-    inner = sampler.decode_chunk
+    params, prompts, keys, sampler, expected = setting("llama", max_tokens=60)
+    decode, decoded = continuous_batching.decode, []
 
-    def decode_chunk(params, **kwargs):
-        before = int(kwargs["live"].state.slot)
-        live, drawn = inner(params, **kwargs)
+    def counted(params, live, *args, **kwargs):
+        before = int(live.state.slot)
+        live, sampled = decode(params, live, *args, **kwargs)
         decoded.append(live.alive.size * (int(live.state.slot) - before))
-        return live, drawn
+        return live, sampled
 
-    sampler.decode_chunk = decode_chunk
-    assert_equal(sampler(params, prompts, keys=keys), expected)
-    assert (
-        jnp.sum(expected.lengths) - COUNT * GROUPS
-        <= sum(decoded)
-        < 0.6 * COUNT * GROUPS * (int(expected.lengths.max()) - 1)
-    )
+    monkeypatch.setattr(continuous_batching, "decode", counted)
+    assert_equal(sampler(rows=100)(params, prompts, keys=keys), expected)
+    needed, side_by_side = jnp.sum(expected.lengths) - COUNT * GROUP_SIZE, COUNT * GROUP_SIZE * 59
+    assert needed <= sum(decoded) < 0.6 * side_by_side
+
+
+def test_equal_samplers_compile_once(monkeypatch):
+    params, prompts, keys, _, expected = setting("llama", max_tokens=25)
+    traces = []
+
+    @dataclass(frozen=True)
+    class Traced(TransformerDecoder):
+        def prefill(self, *args):
+            traces.append("prefill")
+            return super().prefill(*args)
+
+        def decode(self, *args):
+            traces.append("decode")
+            return super().decode(*args)
+
+    def sampler() -> Sampler:
+        return Sampler(Traced(Transformer(TINY["llama"])), Sampling(), max_tokens=25, stop_ids=(1, 2, 3), rows=16)
+
+    assert_equal(sampler()(params, prompts, keys=keys), expected)
+    assert {*traces} == {"prefill", "decode"} and sampler() is not sampler()
+    traces.clear()
+    assert_equal(sampler()(tiny_params(TINY["llama"], 7), prompts, keys=keys), expected)
+    assert not traces
+    monkeypatch.setattr(continuous_batching, "STEPS", 8)
+    assert_equal(sampler()(params, prompts, keys=keys), expected)
+    assert traces

@@ -24,9 +24,9 @@ CHAIN = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3], [0.3, 0.3, 0.4]])
 
 @dataclass(frozen=True)
 class Markov:
-    """The next token depends on the last one alone; starts from token 0."""
+    """A Markov chain over three tokens that starts from token 0."""
 
-    def prefill(self, params, prompts, group_size, slots):
+    def prefill(self, params, prompts, group_size, cache_size):
         P = prompts.tokens.shape[0]
         return jnp.broadcast_to(params[0], (P, params.shape[1])), init_decode_state((), (), P)
 
@@ -36,9 +36,9 @@ class Markov:
 
 @dataclass(frozen=True)
 class Counter:
-    """Says 1, 2, 3, ... after a prompt's first token, with certainty."""
+    """Continues a prompt's first token n with n + 1, n + 2, ..., with certainty."""
 
-    def prefill(self, params, prompts, group_size, slots):
+    def prefill(self, params, prompts, group_size, cache_size):
         first = prompts.tokens[:, 0] + 1
         return 50 * jax.nn.one_hot(first, 10), init_decode_state((), (), len(first))
 
@@ -153,15 +153,18 @@ def test_new_parameters_change_the_samples_and_nothing_is_traced_again():
 
 @pytest.mark.parametrize("P, G, K", [(1, 1, 2), (1, 4, 2), (4, 1, 2), (2, 4, 1), (2, 4, 2)])
 def test_a_decode_step_copies_no_cache(P, G, K):
-    """A cache in another order than the products read costs a copy of all that was said so far, every step."""
-    cfg, slots = replace(TINY["llama"], heads=4, kv_heads=K), 61
-    how = {"decoder": TransformerDecoder(Transformer(cfg)), "sampling": Sampling(), "limits": StopCriteria(slots, ())}
+    """A cache in another layout than the products read would be copied every step."""
+    cfg, cache_size = replace(TINY["llama"], heads=4, kv_heads=K), 61
+    settings = {
+        "decoder": TransformerDecoder(Transformer(cfg)),
+        "sampling": Sampling(),
+        "limits": StopCriteria(cache_size, ()),
+    }
     prompts = Prompts(jnp.zeros((P, 11), jnp.int32), jnp.ones((P, 11), bool))
     keys = completion_keys(jax.random.key(0), jnp.arange(P), G)
-    live, _ = jax.eval_shape(
-        partial(prefill_and_sample, slots=slots, **how), tiny_params(cfg, seed=0), prompts, keys, np.full(P, slots)
-    )
-    step = jax.jit(partial(decode_chunk, steps=slots, most=slots, **how), donate_argnames="live")
+    prefill = partial(prefill_and_sample, cache_size=cache_size, **settings)
+    live, _ = jax.eval_shape(prefill, tiny_params(cfg, seed=0), prompts, keys, np.full(P, cache_size))
+    step = jax.jit(partial(decode_chunk, steps=cache_size, max_steps=cache_size, **settings), donate_argnames="live")
     program = step.lower(tiny_params(cfg, seed=0), live=live).compile().as_text()
-    moved = re.findall(r"= f32\[([\d,]+)\]\S* (?:copy|transpose)\(", program)
-    assert P * G * K * cfg.head_dim * slots not in [prod(map(int, shape.split(","))) for shape in moved]
+    copies = re.findall(r"= f32\[([\d,]+)\]\S* (?:copy|transpose)\(", program)
+    assert P * G * K * cfg.head_dim * cache_size not in [prod(map(int, shape.split(","))) for shape in copies]

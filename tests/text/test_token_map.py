@@ -1,4 +1,4 @@
-"""One vocabulary in the words of another: by text, by a file, and where they are the same."""
+"""Token maps: by text, from a file, and vocabularies that need none."""
 
 import json
 from itertools import islice
@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 
 from jaxreason.errors import InputError
 from jaxreason.tasks.grade_school import corpus
-from jaxreason.text import Tokenizer, check_same_vocabulary, token_map, token_strings, train_tokenizer
+from jaxreason.text import Tokenizer, check_same_vocabulary, make_token_map, token_strings, train_tokenizer
 from jaxreason.text.tokenizer import HuggingFace
 from jaxreason.weights import load_model
 
@@ -26,7 +26,8 @@ def theirs():
 
 
 def test_tokens_of_equal_text(ours, theirs):
-    ids, unknown = token_map(ours, theirs, "a", "b", source="text")
+    token_map = make_token_map(ours, theirs, "a", "b", guide_vocab=500, source="text")
+    ids, unknown = token_map.ids.tolist(), int(token_map.unknown)
     assert len(ids) == ours.vocab_size and 0 <= unknown < theirs.vocab_size
     mapped = [(i, j) for i, j in enumerate(ids) if j >= 0 and i not in ours.stop_ids]
     assert len(mapped) > 100
@@ -39,9 +40,9 @@ def test_tokens_of_equal_text(ours, theirs):
 
 
 def test_one_family_needs_no_map(ours, theirs):
-    assert token_map(ours, ours, "a", "b", source="") is None
+    assert make_token_map(ours, ours, "a", "b", guide_vocab=1024, source="") is None
     with pytest.raises(InputError, match=r"a and b have different vocabularies \(token 5 is .*give a JSON file"):
-        token_map(ours, theirs, "a", "b", source="")
+        make_token_map(ours, theirs, "a", "b", guide_vocab=500, source="")
 
 
 def words(*texts: str, ends: int) -> Tokenizer:
@@ -67,18 +68,26 @@ def test_a_descended_model_may_rename_control_tokens_and_end_otherwise():
         ([1, 2], "holds list"),
     ],
 )
-def test_a_map_that_cannot_be(ours, theirs, tmp_path, content, complaint):
+def test_invalid_maps_are_refused(ours, theirs, tmp_path, content, complaint):
     file = tmp_path / "map.json"
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match=complaint):
-        token_map(ours, theirs, "a", "b", source=str(file))
+        make_token_map(ours, theirs, "a", "b", guide_vocab=500, source=str(file))
     with pytest.raises(InputError, match=r"absent\.json cannot be read"):
-        token_map(ours, theirs, "a", "b", source=str(tmp_path / "absent.json"))
+        make_token_map(ours, theirs, "a", "b", guide_vocab=500, source=str(tmp_path / "absent.json"))
 
 
 def test_a_map_from_a_file(ours, theirs, tmp_path):
     file = tmp_path / "map.json"
     file.write_text(json.dumps({"####": 7, "▁How": "▁How"}))
-    ids, _ = token_map(ours, theirs, "a", "b", source=str(file))
+    ids, _ = make_token_map(ours, theirs, "a", "b", guide_vocab=500, source=str(file))
     expected = {ours.backend.token_id("####"): 7, ours.backend.token_id("▁How"): theirs.backend.token_id("▁How")}
-    assert {place: image for place, image in enumerate(ids) if image >= 0} == expected
+    assert {index: image for index, image in enumerate(ids.tolist()) if image >= 0} == expected
+
+
+def test_a_map_needs_guides_with_its_tokens(ours, theirs):
+    """A guide's tokenizer may have more tokens than its embedding has rows."""
+    largest = max(make_token_map(ours, theirs, "a", "b", source="text", guide_vocab=500).ids.tolist())
+    make_token_map(ours, theirs, "a", "b", source="text", guide_vocab=largest + 1)
+    with pytest.raises(InputError, match=f"uses token {largest} of b, but the guides know {largest} tokens"):
+        make_token_map(ours, theirs, "a", "b", source="text", guide_vocab=largest)
