@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from timing import interleave
 
-from jaxreason.inference import InferenceModel, load_inference_model
+from jaxreason.inference import InferenceModel, load_guided_model, load_inference_model
 from jaxreason.runs import check_limits, defaults, flag, main, write_json
 from jaxreason.sampling import Sampler, Sampling, completion_keys
 from jaxreason.types import Prompts
@@ -42,11 +42,10 @@ flag_defaults = defaults(smoke={"prompts": 1, "group_size": 2, "prompt_tokens": 
 
 def run(cfg: Config) -> dict:
     check_limits(cfg)
-    console, how = Console(highlight=False), {"sampling": Sampling(), "max_tokens": cfg.tokens, "ask": str}
-    names = {"target": cfg.target, "guide": cfg.guide, "base": cfg.base}
-    alone = {name: load_inference_model(model, **how) for name, model in names.items()}
-    fused = load_inference_model(cfg.target, guide=cfg.guide, base=cfg.base, warmup=0, **how)
-    contenders = {name: work(cfg, reasoner) for name, reasoner in ({"fused": fused} | alone).items()}
+    console, names = Console(highlight=False), {"target": cfg.target, "guide": cfg.guide, "base": cfg.base}
+    alone = {name: load_inference_model(model, Sampling(), cfg.tokens, str) for name, model in names.items()}
+    fused = load_guided_model(cfg.target, cfg.guide, cfg.base, Sampling(), cfg.tokens, str, warmup=0)
+    contenders = {name: work(cfg, model) for name, model in ({"fused": fused} | alone).items()}
     seconds = interleave(contenders, cfg.rounds, console)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratio = medians["fused"] / sum(medians[name] for name in alone)
@@ -58,13 +57,13 @@ def run(cfg: Config) -> dict:
     return figures
 
 
-def work(cfg: Config, reasoner: InferenceModel) -> Callable[[], object]:
-    rng, known = np.random.default_rng(0), min(config.vocab for config in reasoner.configs)
+def work(cfg: Config, model: InferenceModel) -> Callable[[], object]:
+    rng, known = np.random.default_rng(0), min(config.vocab for config in model.configs)
     tokens = rng.integers(0, known, (cfg.prompts, cfg.prompt_tokens)).astype(np.int32)
     prompts = Prompts(tokens, np.ones(tokens.shape, bool))
     keys = completion_keys(jax.random.key(0), np.arange(cfg.prompts), cfg.group_size)
-    sample = Sampler(reasoner.decoder, reasoner.sampling, max_tokens=cfg.tokens, stop_ids=())
-    return partial(sample, reasoner.params, prompts, keys=keys)
+    sample = Sampler(model.decoder, model.sampling, max_tokens=cfg.tokens, stop_ids=())
+    return partial(sample, model.params, prompts, keys=keys)
 
 
 if __name__ == "__main__":

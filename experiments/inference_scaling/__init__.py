@@ -1,1 +1,1 @@
-"""What experiments/inference_scaling.py needs of its own."""
+"""Used only by experiments/inference_scaling.py."""

@@ -1,43 +1,48 @@
-"""What experiments/inference_scaling.py draws."""
+"""Plots of experiments/inference_scaling.py."""
 
 from pathlib import Path
 
 import numpy as np
 
 
-def pareto(points: list[dict]) -> list[dict]:
+def pareto_front(points: list[dict]) -> list[dict]:
     """The points that no cheaper one reaches in accuracy, the cheapest first."""
-    best: list[dict] = []
+    front: list[dict] = []
     for point in sorted(points, key=lambda point: (point["gigaflops"], -point["accuracy"])):
-        if not best or point["accuracy"] > best[-1]["accuracy"]:
-            best.append(point)
-    return best
+        if not front or point["accuracy"] > front[-1]["accuracy"]:
+            front.append(point)
+    return front
 
 
 def plot_scaling(points: list[dict], file: Path, title: str) -> None:
-    """Accuracy (95 %) over arithmetic for an answer; what shares a name, or is a budget, is joined."""
+    """Accuracy (95 %) over arithmetic per answer; a line joins the points of a method, and all budgets."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots()
-    front = pareto(points)
-    axes.plot(*_places(front), color="black", alpha=0.25, linewidth=6, label="not beaten at any price")
+    axes.plot(*_coordinates(pareto_front(points)), color="black", alpha=0.25, linewidth=6, label="Pareto front")
     lines: dict[str, list[dict]] = {}
     for point in points:
-        lines.setdefault("budgets of thinking" if point["method"].startswith("budget") else point["method"], []).append(
-            point
-        )
+        label = "budgets of thinking" if point["method"].startswith("budget") else point["method"]
+        lines.setdefault(label, []).append(point)
     markers = "osv^D<>pP*X"
-    for i, (name, some) in enumerate(lines.items()):
-        errors = [1.96 * point["se"] for point in some]
-        style = {"fmt": f"{markers[i % len(markers)]}-", "capsize": 2, "markersize": 5, "linewidth": 1}
-        axes.errorbar(*_places(some), yerr=errors, label=name, color=f"C{i % 10}", **style)
-    axes.set(xscale="log", xlabel="GFLOP for an answer", ylabel="held-out accuracy (95 %)", title=title)
+    for i, (label, line) in enumerate(lines.items()):
+        axes.errorbar(
+            *_coordinates(line),
+            yerr=[1.96 * point["se"] for point in line],
+            label=label,
+            color=f"C{i % 10}",
+            fmt=f"{markers[i % len(markers)]}-",
+            capsize=2,
+            markersize=5,
+            linewidth=1,
+        )
+    axes.set(xscale="log", xlabel="GFLOP per answer", ylabel="held-out accuracy (95 %)", title=title)
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(file, dpi=120)
 
 
-def _places(points: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _coordinates(points: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([point["gigaflops"] for point in points]), np.array([point["accuracy"] for point in points])

@@ -1,1 +1,1 @@
-"""What experiments/thinklogit.py needs of its own."""
+"""Used only by experiments/thinklogit.py."""

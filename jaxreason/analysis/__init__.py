@@ -17,9 +17,9 @@ from jaxreason.analysis.shift import (
 )
 
 __all__ = [
-    "Decomposition",
     "LABELLERS",
     "LEXICONS",
+    "Decomposition",
     "Labelled",
     "Labeller",
     "Pattern",

@@ -1,12 +1,13 @@
-"""A model ready to be asked, alone or guided, and what its answers take."""
+"""A language model ready to answer, alone or guided, and the cost of its answers."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from jaxreason.errors import InputError
@@ -25,60 +26,60 @@ from jaxreason.sampling.logit_arithmetic import GuidedDecoder, GuidedParams
 from jaxreason.sampling.rollout import bucket_by_length, check_prompt, decode_completions, pad_prompts
 from jaxreason.tasks import Problem
 from jaxreason.text import Messages, Tokenizer, check_same_vocabulary, encode_prompt, make_token_map
-from jaxreason.types import Params
+from jaxreason.types import Params, Prompts
 from jaxreason.weights import load_model
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an answer took; costs add up."""
+    """The cost of an answer; costs add up."""
 
     prompt_tokens: int = 0
-    """Read. A prompt counts once, however many completions it has."""
+    """Tokens of prefill. A prompt counts once, however many completions it has."""
     tokens: int = 0
-    """Written."""
+    """Sampled tokens."""
     flops: float = 0.0
-    """By the formula of `jaxreason.models.cost`, of every model that took part."""
+    """By the formula of `jaxreason.models.cost`, summed over all models that run."""
     seconds: float = 0.0
-    """Wall time; what runs side by side shares it evenly."""
+    """Wall time; completions of one batch share it evenly."""
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Prompt(NamedTuple):
-    """What a model continues, and the same in the words of its guides if these have another vocabulary."""
+    """Token ids that a model continues."""
 
     tokens: list[int]
-    guides: list[int] | None = None
+    guide: list[int] | None = None
+    """The same prompt in the vocabulary of guide and base, if it differs from the target's."""
 
 
 class Sample(NamedTuple):
-    """One continuation of a prompt."""
+    """One completion of a prompt."""
 
     prompt: Prompt
     tokens: list[int]
-    """The token that ended it included."""
+    """Including the stop token."""
     text: str
-    """Without that token."""
+    """Without the stop token."""
     logps: Float[np.ndarray, "T"]
-    """Of the tokens that the model chose, tempered; what was forced upon it has none."""
+    """Tempered log-probabilities of the sampled tokens; forced tokens have none."""
     truncated: bool
     cost: Cost
-    """Of the writing."""
+    """Of decoding; prefill is in `Group.prompt_cost`."""
 
     def answer(self, problem: Problem) -> str | None:
-        """The final answer it states, the last number where none is marked."""
+        """The final answer: the marked one, else the last number."""
         return numbers.extract_answer(self.text, problem, lenient=True)
 
 
 class Group(NamedTuple):
-    """Several answers to one problem."""
+    """Several samples for one problem."""
 
     problem: Problem
     samples: list[Sample]
-    reading: Cost
-    """Of the prompt."""
+    prompt_cost: Cost
 
     @property
     def answers(self) -> list[str | None]:
@@ -86,167 +87,195 @@ class Group(NamedTuple):
 
     @property
     def cost(self) -> Cost:
-        return sum((sample.cost for sample in self.samples), self.reading)
+        return sum((sample.cost for sample in self.samples), self.prompt_cost)
 
-    def first(self, count: int) -> "Group":
-        return self._replace(samples=self.samples[:count])
+    def first(self, size: int) -> "Group":
+        return self._replace(samples=self.samples[:size])
 
-    def parts(self, count: int) -> list["Group"]:
-        """As many groups of `count` samples as there are, none in two."""
-        starts = range(0, len(self.samples) - count + 1, count)
-        return [self._replace(samples=self.samples[start : start + count]) for start in starts]
+    def chunks(self, size: int) -> list["Group"]:
+        """As many disjoint groups of `size` samples as there are."""
+        starts = range(0, len(self.samples) - size + 1, size)
+        return [self._replace(samples=self.samples[start : start + size]) for start in starts]
+
+    def merge(self, other: "Group") -> "Group":
+        """Both groups' samples, at the cost of both."""
+        return Group(self.problem, self.samples + other.samples, self.prompt_cost + other.prompt_cost)
 
 
 class MethodResult(NamedTuple):
-    """What a method answers to a problem."""
+    """A method's answer to one problem."""
 
     text: str | None
-    """The completion that speaks for all; None if none states an answer."""
+    """The chosen completion; None if no sample states an answer."""
     cost: Cost
     dropped: int = 0
-    """Samples without a vote, because a scorer raised an error or gave no finite number."""
+    """Samples without a score: the scorer raised an error or returned no finite number."""
 
 
 @dataclass(frozen=True, eq=False)
 class InferenceModel:
+    """A model with its tokenizer and its way of sampling. `dataclasses.replace` makes variants."""
+
     decoder: Decoder
     params: Params
     tokenizer: Tokenizer
     configs: tuple[ModelConfig, ...]
-    """Of every model that runs for a token, the one that answers first."""
+    """Of every model that runs for a token, the target first."""
     sampling: Sampling
     max_tokens: int
-    """Of a completion."""
+    """Per completion."""
     problem_to_messages: Callable[[Problem], Messages | str]
-    """In which words a problem is put."""
     rows: int = 256
-    """Completions side by side."""
-    guides: Tokenizer | None = None
-    """Of guide and base, if their vocabulary is not the target's."""
-    _samplers: dict[tuple[int, ...], Sampler] = field(default_factory=dict, init=False, repr=False)
+    """Completions sampled side by side."""
+    guide_tokenizer: Tokenizer | None = None
+    """Of guide and base, if their vocabulary differs from the target's."""
 
-    def prompt(self, asked: Messages | str) -> Prompt:
-        """Each vocabulary's own tokens, by its own chat template."""
-        theirs = encode_prompt(self.guides, asked) if self.guides else None
-        return Prompt(encode_prompt(self.tokenizer, asked), theirs)
+    def encode(self, messages: Messages | str) -> Prompt:
+        """Tokens of a prompt in each vocabulary, by its own chat template."""
+        guide = encode_prompt(self.guide_tokenizer, messages) if self.guide_tokenizer else None
+        return Prompt(encode_prompt(self.tokenizer, messages), guide)
 
-    def extended(self, prompt: Prompt, tokens: Sequence[int]) -> Prompt:
-        """The prompt with a begun completion."""
-        if prompt.guides is None:
+    def encode_problems(self, problems: Sequence[Problem]) -> list[Prompt]:
+        return [self.encode(self.problem_to_messages(problem)) for problem in problems]
+
+    def extend(self, prompt: Prompt, tokens: Sequence[int]) -> Prompt:
+        """The prompt followed by the first `tokens` of a completion."""
+        if prompt.guide is None:
             return Prompt([*prompt.tokens, *tokens])
         ids, unknown = (np.asarray(x) for x in self.params.token_map)
-        theirs = ids[np.asarray(tokens, int)]
-        return Prompt([*prompt.tokens, *tokens], [*prompt.guides, *np.where(theirs < 0, unknown, theirs).tolist()])
+        guide = ids[np.asarray(tokens, int)]
+        return Prompt([*prompt.tokens, *tokens], [*prompt.guide, *np.where(guide < 0, unknown, guide).tolist()])
+
+    def pad(self, prompts: Sequence[Prompt]) -> Prompts:
+        guides = [prompt.guide for prompt in prompts if prompt.guide]
+        return pad_prompts([prompt.tokens for prompt in prompts], guides or None)
+
+    def sampler(self, stop_ids: tuple[int, ...] | None = None) -> Sampler:
+        """Completions end with one of `stop_ids` (None: the tokenizer's)."""
+        ids = self.tokenizer.stop_ids if stop_ids is None else stop_ids
+        return Sampler(self.decoder, self.sampling, self.max_tokens, ids, self.rows)
 
     def problem_sampler(self) -> ProblemSampler:
-        """The same for `evaluate` and updates, with `params` to be given."""
-        return make_problem_sampler(self._sampler(None), self.tokenizer, self.problem_to_messages, self.guides)
+        """For `evaluate`; takes `params` as an argument."""
+        return make_problem_sampler(self.sampler(), self.tokenizer, self.problem_to_messages, self.guide_tokenizer)
 
-    def check(self, asked: Iterable[Messages | str], more: int = 0) -> None:
-        """Refuses prompts that leave no room in some model's context for a completion and `more` tokens."""
-        for messages in asked:
-            prompt = self.prompt(messages)
-            for place, config in enumerate(self.configs):
-                tokens = prompt.guides if place and prompt.guides is not None else prompt.tokens
-                name = "the guide's" if place else "the model's"
-                check_prompt(tokens, self.max_tokens + more, config, f"{messages!r:.60}", name)
+    def check_prompt(self, prompt: Prompt, name: str, extra_tokens: int = 0) -> None:
+        """Raises `InputError` if `prompt`, a completion and `extra_tokens` exceed some model's context."""
+        for i, config in enumerate(self.configs):
+            tokens = prompt.guide if i and prompt.guide is not None else prompt.tokens
+            check_prompt(tokens, self.max_tokens + extra_tokens, config, name, "the guide's" if i else "the model's")
+
+    def check_messages(self, conversations: Iterable[Messages | str], extra_tokens: int = 0) -> None:
+        """`check_prompt` for each conversation."""
+        for messages in conversations:
+            self.check_prompt(self.encode(messages), f"{messages!r:.60}", extra_tokens)
 
     def complete(
         self,
         prompts: Sequence[Prompt],
         keys: Key[Array, "P G"],
         *,
-        most: Sequence[int] | None = None,
+        row_limits: Sequence[int] | None = None,
         stop_ids: tuple[int, ...] | None = None,
     ) -> list[list[Sample]]:
-        """G completions of every prompt, which end after `most` tokens (else `max_tokens`) or with one of `stop_ids`
-        (else the tokenizer's)."""
-        sampler, limits = self._sampler(stop_ids), np.asarray(most or [self.max_tokens] * len(prompts), np.int32)
-        found: list[list[Sample]] = [[] for _ in prompts]
+        """Samples G completions of every prompt.
+
+        Args:
+            row_limits: maximal tokens of each prompt's completions; None: `max_tokens`.
+            stop_ids: tokens that end a completion; None: the tokenizer's.
+        """
+        sampler, limits = self.sampler(stop_ids), np.asarray(row_limits or [self.max_tokens] * len(prompts), np.int32)
+        completions: list[list[Sample]] = [[] for _ in prompts]
         for rows in bucket_by_length([prompt.tokens for prompt in prompts]):
-            idle = [rows[-1]] * (_size(len(rows)) - len(rows))  # few sizes, each compiled once; these end at once
-            places = np.array(rows + idle)
-            alive = np.where(np.arange(len(places)) < len(rows), limits[places], 1)
+            size = 1 << (len(rows) - 1).bit_length()  # powers of two: few batch sizes, each compiled once
+            batch = np.array(rows + [rows[-1]] * (size - len(rows)))
+            batch_limits = np.where(np.arange(size) < len(rows), limits[batch], 1)  # padding rows end at once
             begin = time.perf_counter()
             rollouts = jax.device_get(
-                sampler(self.params, self.padded([prompts[i] for i in places]), keys=keys[places], row_limits=alive)
+                sampler(self.params, self.pad([prompts[i] for i in batch]), keys=keys[batch], row_limits=batch_limits)
             )
             seconds = (time.perf_counter() - begin) / (len(rows) * keys.shape[1])
-            for row, (i, said) in enumerate(zip(rows, decode_completions(rollouts, self.tokenizer), strict=False)):
-                for g, text in enumerate(said):
-                    count = int(rollouts.lengths[row, g])
-                    tokens, logps = rollouts.tokens[row, g, :count].tolist(), rollouts.logps[row, g, :count]
-                    cost, cut = self.writing(prompts[i], count, seconds), bool(rollouts.truncated[row, g])
-                    found[i].append(Sample(prompts[i], tokens, text, logps, cut, cost))
-        return found
+            for row, (i, texts) in enumerate(zip(rows, decode_completions(rollouts, self.tokenizer), strict=False)):
+                for g, text in enumerate(texts):
+                    length = int(rollouts.lengths[row, g])
+                    tokens, logps = rollouts.tokens[row, g, :length].tolist(), rollouts.logps[row, g, :length]
+                    truncated, cost = bool(rollouts.truncated[row, g]), self.decode_cost(prompts[i], length, seconds)
+                    completions[i].append(Sample(prompts[i], tokens, text, logps, truncated, cost))
+        return completions
 
-    def answer(self, problems: Sequence[Problem], count: int, key: Key[Array, ""]) -> list[Group]:
-        """`count` answers to each problem; its index, not its place, chooses the keys."""
-        if count < 1 or not problems:
-            raise InputError(f"{count} samples of {len(problems)} problems: give at least one of each")
-        return self.answer_with(
-            problems, completion_keys(key, np.array([problem.index for problem in problems]), count)
-        )
+    def sample(self, problems: Sequence[Problem], num_samples: int, key: Key[Array, ""]) -> list[Group]:
+        """`num_samples` completions for each problem, by `problem_keys`."""
+        if num_samples < 1 or not problems:
+            raise InputError(f"{num_samples} samples of {len(problems)} problems: give at least one of each")
+        return self.sample_with_keys(problems, problem_keys(problems, key, num_samples))
 
-    def answer_with(self, problems: Sequence[Problem], keys: Key[Array, "P G"]) -> list[Group]:
-        prompts = [self.prompt(self.problem_to_messages(problem)) for problem in problems]
-        parts = zip(problems, prompts, self.complete(prompts, keys), strict=True)
-        return [Group(problem, samples, self.reading(prompt)) for problem, prompt, samples in parts]
+    def sample_with_keys(self, problems: Sequence[Problem], keys: Key[Array, "P G"]) -> list[Group]:
+        prompts = self.encode_problems(problems)
+        completions = zip(problems, prompts, self.complete(prompts, keys), strict=True)
+        return [Group(problem, samples, self.prefill_cost(prompt)) for problem, prompt, samples in completions]
 
-    def reading(self, prompt: Prompt) -> Cost:
+    def prefill_cost(self, prompt: Prompt) -> Cost:
         return Cost(len(prompt.tokens), 0, self._flops(prefill_flops, prompt))
 
-    def writing(self, prompt: Prompt, tokens: int, seconds: float = 0.0) -> Cost:
+    def decode_cost(self, prompt: Prompt, tokens: int, seconds: float = 0.0) -> Cost:
         return Cost(0, tokens, self._flops(decode_flops, prompt, tokens), seconds)
 
     def _flops(self, formula: Callable[..., float], prompt: Prompt, *completion: int) -> float:
-        lengths = [len(prompt.tokens), *[len(prompt.guides or prompt.tokens)] * (len(self.configs) - 1)]
+        lengths = [len(prompt.tokens), *[len(prompt.guide or prompt.tokens)] * (len(self.configs) - 1)]
         return sum(formula(cfg, length, *completion) for cfg, length in zip(self.configs, lengths, strict=True))
 
-    def padded(self, prompts: Sequence[Prompt]):
-        guide = [prompt.guides for prompt in prompts] if self.guides else None
-        return pad_prompts([prompt.tokens for prompt in prompts], guide)
 
-    def _sampler(self, stop_ids: tuple[int, ...] | None) -> Sampler:
-        ends = self.tokenizer.stop_ids if stop_ids is None else stop_ids
-        if ends not in self._samplers:
-            how = {"max_tokens": self.max_tokens, "stop_ids": ends, "rows": self.rows}
-            self._samplers[ends] = Sampler(self.decoder, self.sampling, **how)
-        return self._samplers[ends]
-
-
-def _size(count: int) -> int:
-    """The next power of two."""
-    return 1 << (count - 1).bit_length()
+def problem_keys(problems: Sequence[Problem], key: Key[Array, ""], num_samples: int) -> Key[Array, "P G"]:
+    """One key a sample, from the problem's own index: not from its position in `problems`."""
+    return completion_keys(key, np.array([problem.index for problem in problems]), num_samples)
 
 
 def load_inference_model(
     model: str,
+    sampling: Sampling,
+    max_tokens: int,
+    problem_to_messages: Callable[[Problem], Messages | str],
     *,
-    guide: str = "",
-    base: str = "",
-    mapped: str = "",
-    alpha: float = 1.0,
-    warmup: int = 100,
-    dtype=np.float32,
-    **how,
+    rows: int = 256,
+    dtype: DTypeLike = np.float32,
 ) -> InferenceModel:
-    """The model of that name; with `guide` and `base`, guided by their logits (`GuidedDecoder`).
-
-    `mapped` says how the target's tokens become the guides' where they do not share a vocabulary (`make_token_map`); `how`
-    are further fields of `InferenceModel`.
-    """
+    """Loads one model; `dtype` is that of its computations."""
     config, params, tokenizer = load_model(model)
     decoder = TransformerDecoder(Transformer(config, dtype))
-    if not (guide or base):
-        return InferenceModel(decoder, fuse(params), tokenizer, (config,), **how)
+    return InferenceModel(decoder, fuse(params), tokenizer, (config,), sampling, max_tokens, problem_to_messages, rows)
+
+
+def load_guided_model(
+    target: str,
+    guide: str,
+    base: str,
+    sampling: Sampling,
+    max_tokens: int,
+    problem_to_messages: Callable[[Problem], Messages | str],
+    *,
+    token_map: str = "",
+    alpha: float = 1.0,
+    warmup: int = 100,
+    rows: int = 256,
+    dtype: DTypeLike = np.float32,
+) -> InferenceModel:
+    """Loads a target whose logits are moved by those of `guide` less those of `base`: a `GuidedDecoder` with strength
+    `alpha` after `warmup` tokens. `token_map` is the source of `make_token_map`."""
     if not (guide and base):
         raise InputError(f"guide {guide!r} and base {base!r}: give both, the reasoner and the model it was made from")
-    (one, reasoner, words), (two, plain, _) = both = load_model(guide), load_model(base)
+    models = one, two, three = [
+        load_inference_model(name, sampling, max_tokens, problem_to_messages, rows=rows, dtype=dtype)
+        for name in (target, guide, base)
+    ]
     remedy = "take the model that the guide was made from"
-    check_same_vocabulary(words, both[1].tokenizer, guide, base, remedy, descended=True)
-    vocab = min(one.vocab, two.vocab)
-    token_map = make_token_map(tokenizer, words, model, guide, source=mapped, guide_vocab=vocab)
-    fused = GuidedDecoder(decoder, *(TransformerDecoder(Transformer(cfg, dtype)) for cfg in (one, two)), alpha, warmup)
-    weights = GuidedParams(fuse(params), fuse(reasoner), fuse(plain), token_map)
-    return InferenceModel(fused, weights, tokenizer, (config, one, two), guides=words if token_map else None, **how)
+    check_same_vocabulary(two.tokenizer, three.tokenizer, guide, base, remedy, descended=True)
+    configs = tuple(config for model in models for config in model.configs)
+    guide_vocab = min(config.vocab for config in configs[1:])
+    mapped = make_token_map(one.tokenizer, two.tokenizer, target, guide, source=token_map, guide_vocab=guide_vocab)
+    return replace(
+        one,
+        decoder=GuidedDecoder(one.decoder, two.decoder, three.decoder, alpha, warmup),
+        params=GuidedParams(one.params, two.params, three.params, mapped),
+        configs=configs,
+        guide_tokenizer=two.tokenizer if mapped else None,
+    )

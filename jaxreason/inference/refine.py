@@ -1,71 +1,69 @@
-"""Self-refinement: the model criticises its answer and writes it again (Madaan et al., arXiv 2303.17651)."""
+"""Self-refinement: the model criticises its answer and revises it (Madaan et al., arXiv 2303.17651)."""
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from jaxtyping import Array, Key
 
 from jaxreason.errors import InputError
-from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult
-from jaxreason.inference.scorers import Scorer, scored
-from jaxreason.sampling import completion_keys
+from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult, Sample, problem_keys
+from jaxreason.inference.scorers import Scorer, score_group
 from jaxreason.tasks import Problem
+from jaxreason.text import Messages
 
 CRITIQUE = "Check this solution step by step. What is wrong with it, if anything?"
 REVISE = "Now write the whole solution again without these mistakes, and end it in the same form."
 
 
 def refine(
-    reasoner: InferenceModel,
+    model: InferenceModel,
     problems: Sequence[Problem],
     key: Key[Array, ""],
     *,
     rounds: int = 1,
     scorer: Scorer | None = None,
 ) -> list[MethodResult]:
-    """An answer, then `rounds` times a critique and a revision, which takes the answer's place if the `scorer` gives it
-    a higher score (without a scorer: always)."""
+    """An answer, then `rounds` of critique and revision. A revision replaces the answer if the `scorer` gives it a
+    higher score (without a scorer: always)."""
     if rounds < 0:
         raise InputError(f"{rounds} rounds of refinement: give 0 or more")
-    asked = [_messages(reasoner, problem) for problem in problems]
-    answers_and_questions = 2 * reasoner.max_tokens + len(reasoner.tokenizer.encode(CRITIQUE + REVISE)) + 32
-    reasoner.check(asked, answers_and_questions if rounds else 0)
-    keys = completion_keys(key, np.array([problem.index for problem in problems]), 1 + 2 * rounds)
-    said, costs, dropped = _answered(reasoner, asked, keys[:, :1]), [Cost()] * len(problems), [0] * len(problems)
-    costs = [cost + more for cost, (_, more) in zip(costs, said, strict=True)]
-    best = [sample for sample, _ in said]
-    for turn in range(rounds):
-        critique, revision = keys[:, 1 + 2 * turn : 2 + 2 * turn], keys[:, 2 + 2 * turn : 3 + 2 * turn]
-        drafts = [[*x, _turn("assistant", s.text), _turn("user", CRITIQUE)] for x, s in zip(asked, best, strict=True)]
-        critiques = _answered(reasoner, drafts, critique)
-        again = [
-            [*x, _turn("assistant", s.text), _turn("user", REVISE)] for x, (s, _) in zip(drafts, critiques, strict=True)
-        ]
-        revisions = _answered(reasoner, again, revision)
-        for i, ((_, one), (new, two)) in enumerate(zip(critiques, revisions, strict=True)):
-            costs[i] += one + two
+    questions = [_conversation(model, problem) for problem in problems]
+    followup_tokens = 2 * model.max_tokens + len(model.tokenizer.encode(CRITIQUE + REVISE)) + 32
+    model.check_messages(questions, followup_tokens if rounds else 0)
+    keys = problem_keys(problems, key, 1 + 2 * rounds)
+    best, costs = _complete(model, questions, keys[:, :1])
+    dropped = [0] * len(problems)
+    for i in range(1, 1 + 2 * rounds, 2):
+        drafts = [_reply(*pair, CRITIQUE) for pair in zip(questions, best, strict=True)]
+        critiques, critique_costs = _complete(model, drafts, keys[:, i : i + 1])
+        reviews = [_reply(*pair, REVISE) for pair in zip(drafts, critiques, strict=True)]
+        revisions, revision_costs = _complete(model, reviews, keys[:, i + 1 : i + 2])
+        for p, revision in enumerate(revisions):
+            costs[p] += critique_costs[p] + revision_costs[p]
             if scorer is None:
-                best[i] = new
+                best[p] = revision
                 continue
-            (old_score, new_score), cost, missing = scored(Group(problems[i], [best[i], new], Cost()), scorer)
-            costs[i], dropped[i] = costs[i] + cost, dropped[i] + missing
-            if new_score > old_score or math.isnan(old_score):
-                best[i] = new
-    return [MethodResult(s.text, cost, lost) for s, cost, lost in zip(best, costs, dropped, strict=True)]
+            (old, new), cost, missing = score_group(Group(problems[p], [best[p], revision], Cost()), scorer)
+            costs[p], dropped[p] = costs[p] + cost, dropped[p] + missing
+            if new > old or math.isnan(old):
+                best[p] = revision
+    return [MethodResult(s.text, cost, missing) for s, cost, missing in zip(best, costs, dropped, strict=True)]
 
 
-def _answered(reasoner: InferenceModel, asked: Sequence, keys: Key[Array, "P 1"]) -> list:
-    """The answer to each conversation, and what it took."""
-    prompts = [reasoner.prompt(messages) for messages in asked]
-    parts = zip(prompts, reasoner.complete(prompts, keys), strict=True)
-    return [(sample, reasoner.reading(prompt) + sample.cost) for prompt, (sample,) in parts]
+def _complete(
+    model: InferenceModel, conversations: Sequence[Messages], keys: Key[Array, "P 1"]
+) -> tuple[list[Sample], list[Cost]]:
+    """One completion of each conversation, and its cost with prefill."""
+    prompts = [model.encode(messages) for messages in conversations]
+    samples = [sample for (sample,) in model.complete(prompts, keys)]
+    return samples, [model.prefill_cost(sample.prompt) + sample.cost for sample in samples]
 
 
-def _messages(reasoner: InferenceModel, problem: Problem) -> list[dict[str, str]]:
-    asked = reasoner.problem_to_messages(problem)
-    return [_turn("user", asked)] if isinstance(asked, str) else list(asked)
+def _conversation(model: InferenceModel, problem: Problem) -> Messages:
+    messages = model.problem_to_messages(problem)
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
+def _reply(conversation: Messages, sample: Sample, question: str) -> Messages:
+    """The conversation with the model's answer and the user's next turn."""
+    return [*conversation, {"role": "assistant", "content": sample.text}, {"role": "user", "content": question}]

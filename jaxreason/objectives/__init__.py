@@ -16,7 +16,6 @@ from jaxreason.objectives.algorithms import (
 
 __all__ = [
     "ALGORITHMS",
-    "Algorithm",
     "CISPO",
     "DAPO",
     "DR_GRPO",
@@ -25,5 +24,6 @@ __all__ = [
     "REINFORCE_PLUS_PLUS",
     "REINFORCE_PLUS_PLUS_BASELINE",
     "RLOO",
+    "Algorithm",
     "resolve_algorithm",
 ]

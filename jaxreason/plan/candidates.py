@@ -15,7 +15,7 @@ from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import StepSpec
 from jaxreason.plan.report import Plan, mesh_sizes, plan, resident_memory
 from jaxreason.plan.slices import Slice, find_slice, larger_slices
-from jaxreason.sampling.continuous_batching import cache_bucket
+from jaxreason.sampling.slot_table import cache_bucket
 
 MAX_RESIDENT_FRACTION = 0.85
 """Of a device's memory, for parameters, moments, gradients and caches: a mesh that needs more is not preferred."""

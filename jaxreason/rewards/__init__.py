@@ -13,16 +13,16 @@ from jaxreason.rewards.math import MathGrader
 from jaxreason.rewards.registry import REWARDS, VERIFIERS
 
 __all__ = [
-    "AsyncGrader",
-    "ClusterReward",
-    "MajorityReward",
-    "MathGrader",
     "REWARDS",
-    "Reward",
     "SELF_CERTAINTY",
     "TOKEN_ENTROPY",
     "TRAJECTORY_ENTROPY",
     "VERIFIERS",
+    "AsyncGrader",
+    "ClusterReward",
+    "MajorityReward",
+    "MathGrader",
+    "Reward",
     "grade",
     "numbers",
 ]

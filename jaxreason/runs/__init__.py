@@ -71,6 +71,8 @@ from jaxreason.runs.updates import (
 )
 
 __all__ = [
+    "PRETRAINED_DEFAULTS",
+    "SMOKE_DEFAULTS",
     "AlgorithmFlags",
     "DataFlags",
     "DeviceFlags",
@@ -78,7 +80,6 @@ __all__ = [
     "EvaluationFlags",
     "ModelFlags",
     "OptimizerFlags",
-    "PRETRAINED_DEFAULTS",
     "PairFlags",
     "PolicyConfig",
     "PolicySamplingFlags",
@@ -86,7 +87,6 @@ __all__ = [
     "Run",
     "RunFlags",
     "RunFolder",
-    "SMOKE_DEFAULTS",
     "SamplingFlags",
     "Setup",
     "TrainConfig",

@@ -11,8 +11,8 @@ from jaxreason.tasks.files import number_text, parse_jsonl, read_bytes, split_by
 from jaxreason.tasks.problem import Problem, Task, messages, validation_split
 
 __all__ = [
-    "Problem",
     "TASKS",
+    "Problem",
     "Task",
     "load_task",
     "messages",

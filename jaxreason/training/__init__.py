@@ -30,10 +30,10 @@ from jaxreason.training.supervised import SFTBatch, make_sft_batch, sft_batch_me
 from jaxreason.training.updates import grpo_loss, grpo_update, supervised_update
 
 __all__ = [
+    "EVALUATION",
     "Batch",
     "Checkpoints",
     "CollectedGroups",
-    "EVALUATION",
     "MicrobatchedUpdate",
     "PairBatch",
     "Replay",

@@ -20,7 +20,7 @@ def table(file) -> list[dict]:
         return list(csv.DictReader(lines))
 
 
-def test_thinklogit_leaves_its_rows_and_goes_on(tmp_path):
+def test_thinklogit_writes_its_rows_and_resumes(tmp_path):
     run = Experiment("thinklogit.py", tmp_path / "run", "--smoke")
     done = run.run()
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def test_inference_scaling_compares_every_method(tmp_path):
 
 
 def test_the_benchmark_of_guidance_reports_its_ratio(tmp_path):
-    run = Experiment("bench_thinklogit.py", tmp_path / "figures.json", "--smoke")
+    run = Experiment("benchmarks/thinklogit.py", tmp_path / "figures.json", "--smoke")
     assert run.run().returncode == 0
     figures = json.loads(run.folder.read_text())
     assert figures["ratio"] > 0 and figures["median_s"].keys() == {"fused", "target", "guide", "base"}
@@ -71,7 +71,7 @@ def test_the_benchmark_of_guidance_reports_its_ratio(tmp_path):
         ("thinklogit.py", ("--warmups", "few"), "--warmups 'few': give numbers"),
         ("thinklogit.py", ("--pairs", "best"), "--pairs 'best' is unknown"),
         ("thinklogit.py", ("--max-tokens", "500"), "more than the model's context of 512"),
-        ("thinklogit.py", ("--mapped", "nowhere.json"), "the token map nowhere.json cannot be read"),
+        ("thinklogit.py", ("--token-map", "nowhere.json"), "the token map nowhere.json cannot be read"),
         ("inference_scaling.py", ("--samples", "0"), "--samples 0 is out of range: give a number of at least 2"),
         ("inference_scaling.py", ("--budgets", "8,x"), "--budgets '8,x': give whole numbers"),
         ("inference_scaling.py", ("--budgets", "70"), "--budgets 70 with --answer-tokens 12 does not fit into"),
@@ -85,34 +85,33 @@ def test_bad_input_is_one_line(script, flags, complaint, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def chat(*flags: str, said: str) -> subprocess.CompletedProcess:
+def chat(*flags: str, lines: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "jaxreason.chat", "--temperature", "0", "--max-tokens", "80", *flags]
-    return subprocess.run(command, input=said, capture_output=True, text=True)
+    return subprocess.run(command, input=lines, capture_output=True, text=True)
 
 
 QUESTION = "Vizo has 12 bags with 4 eggs in each. Vizo gives 9 eggs to Hinir. How many eggs does Vizo have left?"
 
 
 def test_a_chat_answers_as_the_model_does():
-    how = {"sampling": GREEDY, "max_tokens": 80, "ask": str}
-    reasoner = load_inference_model("tiny", **how)
+    model = load_inference_model("tiny", GREEDY, 80, str)
     messages = [{"role": "user", "content": QUESTION}]
-    ((expected,),) = reasoner.complete([reasoner.prompt(messages)], jax.random.split(jax.random.key(0), (1, 1)))
-    done = chat(said=f"{QUESTION}\n\n/new\n{QUESTION}\n/quit\nnever asked\n")
+    ((expected,),) = model.complete([model.encode(messages)], jax.random.split(jax.random.key(0), (1, 1)))
+    done = chat(lines=f"{QUESTION}\n\n/new\n{QUESTION}\n/quit\nnever asked\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{expected.text}\na new conversation\n{expected.text}\n"
     thought, _, answer = expected.text.partition("####")
-    hidden = chat("--hide-thinking", said=QUESTION).stdout
+    hidden = chat("--hide-thinking", lines=QUESTION).stdout
     assert thought not in hidden and hidden.endswith(f"tokens of thinking) {answer}\n")
-    cut = chat("--thinking-budget", "5", said=QUESTION).stdout
+    cut = chat("--thinking-budget", "5", lines=QUESTION).stdout
     assert cut.startswith(thought[:3]) and "\n####" in cut and cut != expected.text
 
 
 def test_a_guided_chat_and_bad_input():
-    guided = chat("--model", "tiny-large-base", "--guide", "tiny", "--base", "tiny-base", said=QUESTION)
-    plain = chat("--model", "tiny-large-base", said=QUESTION)
+    guided = chat("--model", "tiny-large-base", "--guide", "tiny", "--base", "tiny-base", lines=QUESTION)
+    plain = chat("--model", "tiny-large-base", lines=QUESTION)
     assert guided.returncode == plain.returncode == 0
     assert plain.stdout.startswith("####") and len(guided.stdout) > len(plain.stdout)
-    failed = chat("--thinking-budget", "60", said=QUESTION)
+    failed = chat("--thinking-budget", "60", lines=QUESTION)
     assert failed.returncode == 2 and "more than --max-tokens 80" in failed.stderr
-    assert "this conversation has" in chat("--max-tokens", "500", said=QUESTION).stdout
+    assert "this conversation has" in chat("--max-tokens", "500", lines=QUESTION).stdout

@@ -1,12 +1,13 @@
-"""A reasoner with guides: where they change nothing, what they cost, and guides that speak another vocabulary."""
+"""A guided model: where guidance changes nothing, what it costs, and guides with another vocabulary."""
 
+from functools import partial
 from itertools import islice
 
 import jax
 import pytest
 
 from jaxreason.errors import InputError
-from jaxreason.inference import force_budget, load_inference_model
+from jaxreason.inference import InferenceModel, force_budget, load_guided_model, load_inference_model
 from jaxreason.models import ModelConfig, init
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import load_task, messages
@@ -16,16 +17,16 @@ from jaxreason.weights import save_folder
 
 TASK = load_task("grade-school")
 KEY = jax.random.key(0)
-HOW = {"sampling": Sampling(), "max_tokens": 24, "ask": lambda problem: messages(TASK, problem)}
+SETTINGS = Sampling(), 24, partial(messages, TASK)
 
 
-def texts(reasoner) -> list[str]:
-    return [one.text for group in reasoner.answer(TASK.train[:4], 2, KEY) for one in group.samples]
+def texts(model: InferenceModel) -> list[str]:
+    return [one.text for group in model.sample(TASK.train[:4], 2, KEY) for one in group.samples]
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return load_inference_model("tiny-large-base", **HOW)
+    return load_inference_model("tiny-large-base", *SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -42,36 +43,36 @@ def foreign(tmp_path_factory):
     return str(folder)
 
 
-def test_guides_that_change_nothing(alone):
+def test_guidance_that_changes_nothing(alone):
     plain = texts(alone)
-    assert texts(load_inference_model("tiny-large-base", guide="tiny", base="tiny-base", alpha=0.0, **HOW)) == plain
-    guided = load_inference_model("tiny-large-base", guide="tiny", base="tiny-base", warmup=0, **HOW)
+    assert texts(load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS, alpha=0.0)) == plain
+    guided = load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS, warmup=0)
     assert texts(guided) != plain
-    prompt = alone.prompt("How many?")
-    small = load_inference_model("tiny", **HOW).reading(prompt).flops
-    assert guided.reading(prompt).flops == alone.reading(prompt).flops + 2 * small
+    prompt = alone.encode("How many?")
+    small = load_inference_model("tiny", *SETTINGS).prefill_cost(prompt).flops
+    assert guided.prefill_cost(prompt).flops == alone.prefill_cost(prompt).flops + 2 * small
 
 
 def test_guides_of_another_vocabulary(alone, foreign):
-    same = load_inference_model("tiny-large-base", guide=foreign, base=foreign, mapped="text", warmup=0, **HOW)
+    same = load_guided_model("tiny-large-base", foreign, foreign, *SETTINGS, token_map="text", warmup=0)
     assert texts(same) == texts(alone)
-    prompt = same.prompt("How many?")
-    assert same.guides.decode(prompt.guides).strip() == "How many?"
-    longer = same.extended(prompt, same.tokenizer.encode_continuation(" 12 ####"))
-    assert len(longer.guides) - len(prompt.guides) == len(longer.tokens) - len(prompt.tokens)
-    assert same.guides.decode(longer.guides).split()[-2:] == ["12", "####"]
-    free = [group.samples[0].text for group in alone.answer(TASK.train[:2], 1, KEY)]
+    prompt = same.encode("How many?")
+    assert same.guide_tokenizer.decode(prompt.guide).strip() == "How many?"
+    longer = same.extend(prompt, same.tokenizer.encode_continuation(" 12 ####"))
+    assert len(longer.guide) - len(prompt.guide) == len(longer.tokens) - len(prompt.tokens)
+    assert same.guide_tokenizer.decode(longer.guide).split()[-2:] == ["12", "####"]
+    free = [group.samples[0].text for group in alone.sample(TASK.train[:2], 1, KEY)]
     forced = force_budget(same, TASK.train[:2], 1, KEY, budget=8)
     assert [group.samples[0].text.split("####")[0] for group in forced] == [text.split("####")[0] for text in free]
 
 
-def test_guides_that_cannot_be(foreign):
+def test_incompatible_guides_are_refused(foreign):
     with pytest.raises(InputError, match=r"different vocabularies \(token .*map tokens of equal text"):
-        load_inference_model("tiny", guide=foreign, base=foreign, **HOW)
+        load_guided_model("tiny", foreign, foreign, *SETTINGS)
     with pytest.raises(
         InputError, match="different vocabularies, of 1024 and 500 tokens: take the model that the guide"
     ):
-        load_inference_model("tiny", guide="tiny", base=foreign, **HOW)
-    guided = load_inference_model("tiny", guide=foreign, base=foreign, mapped="text", **HOW)
+        load_guided_model("tiny", "tiny", foreign, *SETTINGS)
+    guided = load_guided_model("tiny", foreign, foreign, *SETTINGS, token_map="text")
     with pytest.raises(InputError, match="more than the guide's context of 160"):
-        guided.check([HOW["ask"](problem) for problem in TASK.train[:50]], more=100)
+        guided.check_messages([messages(TASK, problem) for problem in TASK.train[:50]], extra_tokens=100)

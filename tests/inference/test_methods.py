@@ -1,4 +1,4 @@
-"""Methods on the shipped reasoner: what they choose, what they spend, and where they must change nothing."""
+"""Inference methods on the bundled reasoner: what they choose, their costs, and where they must change nothing."""
 
 import math
 from dataclasses import replace
@@ -19,10 +19,11 @@ from jaxreason.inference import (
     cascade,
     early_stopping_vote,
     force_budget,
+    load_guided_model,
     load_inference_model,
     mean_logp,
     refine,
-    rewarded,
+    reward_scorer,
     self_consistency,
     step_search,
     weighted_consistency,
@@ -37,10 +38,9 @@ KEY = jax.random.key(0)
 
 
 @lru_cache
-def reasoner(sampling: Sampling = GREEDY) -> InferenceModel:
+def model(sampling: Sampling = GREEDY) -> InferenceModel:
     task = load_task("grade-school")
-    how = {"sampling": sampling, "max_tokens": 48, "ask": lambda problem: messages(task, problem)}
-    return load_inference_model("tiny", **how)
+    return load_inference_model("tiny", sampling, 48, lambda problem: messages(task, problem))
 
 
 @lru_cache
@@ -50,7 +50,7 @@ def problems() -> list[Problem]:
 
 @lru_cache
 def groups() -> list[Group]:
-    return reasoner(Sampling()).answer(problems(), 8, KEY)
+    return model(Sampling()).sample(problems(), 8, KEY)
 
 
 def sample(text: str, logps=(-1.0,)) -> Sample:
@@ -67,7 +67,7 @@ def test_the_majority_and_the_best_by_hand():
     assert self_consistency(GROUP) == ("#### 4", Cost(5, 5, 37.0), 0)
     assert self_consistency(GROUP.first(1)) == ("#### 3", Cost(5, 2, 16.0), 0)
     assert best_of_n(GROUP, mean_logp).text == "#### 3"
-    assert best_of_n(GROUP, rewarded(numbers.strict)).text == "#### 4"
+    assert best_of_n(GROUP, reward_scorer(numbers.strict)).text == "#### 4"
     ranked = {"#### 3": 2.0, "#### 4": -1.0, "#### 4.0": 1.0, "no": 3.0}
 
     def scorer(problem, samples):
@@ -87,100 +87,106 @@ def test_a_sample_whose_score_fails_is_dropped_and_counted():
     assert best_of_n(GROUP, scorer)[::2] == ("#### 4", 3)
     assert weighted_consistency(GROUP, scorer)[::2] == ("#### 4", 3)
     assert best_of_n(GROUP.first(1), scorer)[::2] == (None, 1)
-    with pytest.raises(ValueError, match="1 scores to 4 samples"):
+    with pytest.raises(ValueError, match="1 scores for 4 samples"):
         best_of_n(GROUP, lambda problem, samples: [1.0])
 
 
-def test_answers_cost_what_is_read_and_written():
-    group, (config,) = groups()[0], reasoner().configs
+def test_costs_count_prefill_and_decoding():
+    group, (config,) = groups()[0], model().configs
     prompt, lengths = len(group.samples[0].prompt.tokens), [len(one.tokens) for one in group.samples]
     assert group.cost.prompt_tokens == prompt and group.cost.tokens == sum(lengths)
     flops = prefill_flops(config, prompt) + sum(decode_flops(config, prompt, length) for length in lengths)
     assert group.cost.flops == pytest.approx(flops) and group.cost.seconds > 0
-    best = best_of_n(group, SelfCertainty(reasoner(Sampling())))
+    best = best_of_n(group, SelfCertainty(model(Sampling())))
     assert best.cost.prompt_tokens == 2 * prompt + sum(lengths) and best.cost.flops > 1.5 * flops
 
 
+def test_a_variant_of_a_model_keeps_its_compiled_sampler():
+    assert replace(model(), problem_to_messages=str).sampler() == model().sampler()
+    assert replace(model(), max_tokens=8).sampler() != model().sampler()
+
+
 def test_an_early_stop_gives_the_full_votes_answer_for_fewer_tokens():
-    some = early_stopping_vote(reasoner(Sampling()), problems(), 8, KEY, microbatch_size_=2)
-    for part, whole in zip(some, groups(), strict=True):
+    stopped = early_stopping_vote(model(Sampling()), problems(), 8, KEY, chunk_size=2)
+    for part, whole in zip(stopped, groups(), strict=True):
         assert [one.text for one in part.samples] == [one.text for one in whole.samples[: len(part.samples)]]
         assert self_consistency(part).text == self_consistency(whole).text
-    assert sum(x.cost.tokens for x in some) < sum(x.cost.tokens for x in groups())
-    assert len({len(part.samples) for part in some}) > 1
+    assert sum(x.cost.tokens for x in stopped) < sum(x.cost.tokens for x in groups())
+    assert len({len(part.samples) for part in stopped}) > 1
 
 
 def test_thinking_within_its_budget():
-    plain = [group.samples[0].text for group in reasoner().answer(problems(), 1, KEY)]
-    free = force_budget(reasoner(), problems(), 1, KEY, budget=40, answer_tokens=8)
-    assert [group.samples[0].text for group in free] == plain  # there was room
+    plain = [group.samples[0].text for group in model().sample(problems(), 1, KEY)]
+    free = force_budget(model(), problems(), 1, KEY, budget=40, answer_tokens=8)
+    assert [group.samples[0].text for group in free] == plain  # no completion was cut
     for budget in (0, 7):
-        for group, text in zip(force_budget(reasoner(), problems(), 2, KEY, budget=budget), plain, strict=True):
+        for group, text in zip(force_budget(model(), problems(), 2, KEY, budget=budget), plain, strict=True):
             for one in group.samples:
                 thought, _, answer = one.text.partition("####")
-                assert len(reasoner().tokenizer.encode(thought.rstrip())) <= budget + 1 and len(answer) < 40
+                assert len(model().tokenizer.encode(thought.rstrip())) <= budget + 1 and len(answer) < 40
                 assert text.startswith(thought.removesuffix("\n")) and one.logps.size <= budget + 16
-    again = force_budget(reasoner(), problems(), 1, KEY, budget=40, waits=1, answer_tokens=8)
+    again = force_budget(model(), problems(), 1, KEY, budget=40, waits=1, answer_tokens=8)
     for group, text in zip(again, plain, strict=True):
         assert group.samples[0].text.startswith(text.partition("####")[0] + "Wait")
 
 
-def test_a_search_that_keeps_the_only_way_is_the_model_itself():
-    plain = [group.samples[0].text for group in reasoner().answer(problems(), 1, KEY)]
-    for how in ({}, {"step_tokens": 5}):
-        found = step_search(reasoner(), problems(), KEY, scorer=mean_logp, width=1, expand=1, **how)
-        assert [one.text for one in found] == plain
+def test_a_search_with_one_continuation_is_plain_sampling():
+    plain = [group.samples[0].text for group in model().sample(problems(), 1, KEY)]
+    for step_tokens in (0, 5):
+        results = step_search(
+            model(), problems(), KEY, scorer=mean_logp, beam_width=1, num_expansions=1, step_tokens=step_tokens
+        )
+        assert [one.text for one in results] == plain
 
 
-def test_a_search_finds_what_its_scorer_likes():
-    def checked(problem, samples):
+def test_a_search_raises_its_scorers_score():
+    def checks(problem, samples):
         return [one.text.count("check") for one in samples]
 
-    found = step_search(reasoner(Sampling()), problems(), KEY, scorer=checked, width=2, expand=4)
+    results = step_search(model(Sampling()), problems(), KEY, scorer=checks, beam_width=2, num_expansions=4)
     sampled = np.mean(["check" in one.text for group in groups() for one in group.samples])
-    assert np.mean(["check" in one.text for one in found]) > 2 * sampled
+    assert np.mean(["check" in one.text for one in results]) > 2 * sampled
 
 
-def test_a_refinement_is_kept_if_it_is_better():
-    drafts = [one.text for one in refine(reasoner(), problems(), KEY, rounds=0)]
-    assert drafts == [group.samples[0].text for group in reasoner().answer(problems(), 1, KEY)]
-    kept = refine(reasoner(), problems(), KEY, scorer=lambda problem, samples: [1.0 for _ in samples])
-    assert [one.text for one in kept] == drafts
-    revised = refine(reasoner(), problems(), KEY)
+def test_a_revision_replaces_the_draft_if_its_score_is_higher():
+    drafts = [one.text for one in refine(model(), problems(), KEY, rounds=0)]
+    assert drafts == [group.samples[0].text for group in model().sample(problems(), 1, KEY)]
+    unchanged = refine(model(), problems(), KEY, scorer=lambda problem, samples: [1.0 for _ in samples])
+    assert [one.text for one in unchanged] == drafts
+    revised = refine(model(), problems(), KEY)
     assert [one.text for one in revised] != drafts
-    lost = refine(reasoner(), problems(), KEY, scorer=lambda problem, samples: [math.nan for _ in samples])
-    assert [one.dropped for one in lost] == [2] * len(drafts)
+    unscored = refine(model(), problems(), KEY, scorer=lambda problem, samples: [math.nan for _ in samples])
+    assert [one.dropped for one in unscored] == [2] * len(drafts)
 
 
-def test_only_doubtful_problems_get_more():
-    asked = []
+def test_a_cascade_samples_more_only_for_unsure_problems():
+    resampled = []
 
-    def expensive(some):
-        asked.extend(some)
-        return [group for group in groups() if group.problem in some]
+    def expensive(problems):
+        resampled.extend(problems)
+        return [group for group in groups() if group.problem in problems]
 
-    done = cascade(problems(), lambda some: [group.first(2) for group in groups()], expensive)
-    doubtful = [g.problem for g in groups() if len({*map(numbers.parse_number, filter(None, g.answers[:2]))}) != 1]
-    assert asked == doubtful and 0 < len(asked) < len(done)
-    costs = {group.problem.index: group for group in groups()}
-    for problem, one in zip(problems(), done, strict=True):
-        assert one.cost.tokens >= costs[problem.index].first(2).cost.tokens
+    results = cascade(problems(), lambda problems: [group.first(2) for group in groups()], expensive)
+    unsure = [g.problem for g in groups() if len({*map(numbers.parse_number, filter(None, g.answers[:2]))}) != 1]
+    assert resampled == unsure and 0 < len(resampled) < len(results)
+    for group, result in zip(groups(), results, strict=True):
+        assert result.cost.tokens >= group.first(2).cost.tokens
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda r, p: r.answer(p, 0, KEY), "0 samples of 6 problems"),
-        (lambda r, p: r.answer([], 1, KEY), "1 samples of 0 problems"),
-        (lambda r, p: early_stopping_vote(r, p, 4, KEY, microbatch_size_=5), "5 answers at once of 4"),
-        (lambda r, p: force_budget(r, p, 1, KEY, budget=40, answer_tokens=9), "more than the 48 tokens"),
-        (lambda r, p: force_budget(r, p, 1, KEY, budget=-1), "budget -1"),
-        (lambda r, p: step_search(r, p, KEY, scorer=mean_logp, expand=0), "expand 0"),
-        (lambda r, p: refine(r, p, KEY, rounds=-1), "-1 rounds"),
-        (lambda r, p: refine(replace(r, max_tokens=300), p, KEY), "more than the model's context of 512"),
-        (lambda r, p: load_inference_model("tiny", guide="tiny"), "base '': give both"),
+        (lambda m, p: m.sample(p, 0, KEY), "0 samples of 6 problems"),
+        (lambda m, p: m.sample([], 1, KEY), "1 samples of 0 problems"),
+        (lambda m, p: early_stopping_vote(m, p, 4, KEY, chunk_size=5), "chunks of 5 samples out of 4"),
+        (lambda m, p: force_budget(m, p, 1, KEY, budget=40, answer_tokens=9), "more than the 48 tokens"),
+        (lambda m, p: force_budget(m, p, 1, KEY, budget=-1), "budget -1"),
+        (lambda m, p: step_search(m, p, KEY, scorer=mean_logp, num_expansions=0), "expansions 0"),
+        (lambda m, p: refine(m, p, KEY, rounds=-1), "-1 rounds"),
+        (lambda m, p: refine(replace(m, max_tokens=300), p, KEY), "more than the model's context of 512"),
+        (lambda m, p: load_guided_model("tiny", "tiny", "", GREEDY, 48, str), "base '': give both"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sampled(call, message):
     with pytest.raises(InputError, match=message):
-        call(reasoner(), problems())
+        call(model(), problems())
