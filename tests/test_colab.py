@@ -11,7 +11,9 @@ SMALLER = {  # than the parameters that a notebook has for a CPU
     "grpo_gsm8k.ipynb": "steps, prompts_per_step, max_tokens, eval_problems = 2, 4, 16, 8",
     "thinklogit.ipynb": "problems, samples, sweep_problems, alphas = 8, 2, 4, (1.0,)",
     "inference_scaling.ipynb": "problems, samples, budgets = 8, 4, (8, 16)",
-    "pattern_selection.ipynb": "examples, mixed_sft_steps, share_steps, steps, eval_problems, eval_samples = 24, 2, 2, 3, 8, 2",
+    "pattern_selection.ipynb": (
+        "examples, mixed_sft_steps, share_steps, steps, eval_problems, eval_samples = 24, 2, 2, 3, 8, 2"
+    ),
 }
 
 

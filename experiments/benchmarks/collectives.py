@@ -10,7 +10,7 @@ not with `tensor`. Writes collectives.csv and collectives.png into `--out`.
 
 import os
 from dataclasses import dataclass
-from math import inf, prod
+from math import prod
 from pathlib import Path
 
 import jax
@@ -24,29 +24,28 @@ from jaxreason.distributed.mesh import MESH_AXES, make_mesh
 from jaxreason.models.partition import check_mesh
 from jaxreason.plan.figures import COLLECTIVES
 from jaxreason.plan.programs import StepSpec, programs
-from jaxreason.runs import check_limits, choose, main, presets, write_csv
+from jaxreason.runs import check_limits, choose, defaults, flag, main, write_csv
 from jaxreason.weights.presets import PRESETS, preset
 
 DEVICES = 8
 UNLIMITED = 1e15
 """Bytes of activations: an update takes all prompts in one microbatch."""
-LIMITS = dict.fromkeys(("prompts", "prompt_tokens", "max_tokens"), (1, inf)) | {"group_size": (2, inf)}
-PRESETS_OF_FLAGS = presets(smoke={"prompts": 1, "max_tokens": 16})
+flag_defaults = defaults(smoke={"prompts": 1, "max_tokens": 16})
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = "qwen3-0.6b"  # a preset whose heads divide by eight
-    prompts: int = 4  # per device
-    group_size: int = 8
-    prompt_tokens: int = 128
-    max_tokens: int = 256
+    prompts: int = flag(4, 1)  # per device
+    group_size: int = flag(8, 2)
+    prompt_tokens: int = flag(128, 1)
+    max_tokens: int = flag(256, 1)
     out: str = "runs/bench_collectives"
     smoke: bool = False  # a few tokens
 
 
 def run(cfg: Config) -> list[dict]:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     choose("model", cfg.model, dict.fromkeys(PRESETS))
     console, rows = Console(highlight=False), []
     for sizes in meshes():
@@ -117,4 +116,4 @@ if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # what is not run need not be fast
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    main(run, Config, __doc__, PRESETS_OF_FLAGS)
+    main(run, Config, __doc__, flag_defaults)

@@ -24,6 +24,7 @@ from peers import our_sampler, transformers_generate, tunix_sampler
 from rich.console import Console
 from timing import benchmark, start_workers
 
+from jaxreason.errors import InputError
 from jaxreason.models import Transformer, fuse
 from jaxreason.runs import check_limits, defaults, flag, main
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, generate, pad_prompts
@@ -48,7 +49,9 @@ class Config:
 
 
 def run(cfg: Config) -> dict:
-    check_limits(cfg, LIMITS | {"prompts": (2, 1000)} if cfg.uneven else LIMITS)
+    check_limits(cfg)
+    if cfg.uneven and cfg.prompts < 2:
+        raise InputError(f"--uneven with --prompts {cfg.prompts}: give at least 2")
     console = Console(highlight=False)
     config, params, tokenizer = load_model(cfg.model)
     params = fuse(params)

@@ -9,7 +9,7 @@ from jaxreason.errors import InputError
 from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult, problem_keys
 from jaxreason.inference.scorers import Scorer, score_group
 from jaxreason.rewards import numbers
-from jaxreason.rewards.votes import Equal, borda_weights, clusters, decided, majority_vote, weighted_vote
+from jaxreason.rewards.votes import Equal, borda_weights, cluster_answers, is_decided, majority_vote, weighted_vote
 from jaxreason.tasks import Problem
 
 
@@ -50,7 +50,7 @@ def early_stopping_vote(
         for i, chunk in zip(undecided, chunks, strict=True):
             groups[i] = groups[i].merge(chunk)
         remaining = num_samples - start - chunk_size
-        undecided = [i for i in undecided if not decided(groups[i].answers, remaining, equal)]
+        undecided = [i for i in undecided if not is_decided(groups[i].answers, remaining, equal)]
         if not undecided:
             break
     return groups
@@ -76,7 +76,7 @@ def cascade(
 
 def _agreement(group: Group, equal: Equal) -> float:
     """Share of the samples that give the most frequent answer."""
-    return max(map(len, clusters(group.answers, equal)), default=0) / len(group.samples)
+    return max(map(len, cluster_answers(group.answers, equal)), default=0) / len(group.samples)
 
 
 def _result(group: Group, chosen: int | None, cost: Cost, dropped: int = 0) -> MethodResult:

@@ -9,7 +9,6 @@ arithmetic, traffic and collectives. For TPUs: pip install 'jaxreason[tpu]', on 
 """
 
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 
 import jax
@@ -24,13 +23,10 @@ from jaxreason.plan.candidates import best_mesh, changed_flags, first_that_fits,
 from jaxreason.plan.programs import StepSpec
 from jaxreason.plan.report import Plan, mesh_sizes, parameter_count, plan
 from jaxreason.plan.slices import CHIPS, GIB, SLICES, Slice, find_slice
-from jaxreason.runs import check_limits, choose, main
-from jaxreason.runs.study import DTYPES
+from jaxreason.runs import check_limits, choose, flag, main
+from jaxreason.runs.setup import DTYPES
 from jaxreason.weights.load import read_config
 from jaxreason.weights.presets import PRESETS, preset
-
-LIMITS = dict.fromkeys(("prompts_per_step", "prompt_tokens", "max_tokens"), (1, inf))
-LIMITS |= {"group_size": (2, inf), "activation_gb": (1e-3, inf), "lora_rank": (0, inf), "kl_weight": (0, inf)}
 
 
 @dataclass(frozen=True)
@@ -38,21 +34,21 @@ class Config:
     model: str = "qwen3-0.6b"  # a preset, or a folder with config.json; with --table several, or all
     topology: str = ""  # v5e:2x2, v6e:4x4, v5p:2x2x1, ...; empty: the devices present
     mesh: str = ""  # data,fsdp,tensor; empty: the smallest tensor axis that fits, the rest over fsdp
-    prompts_per_step: int = 32
-    group_size: int = 8  # completions per prompt
-    prompt_tokens: int = 256
-    max_tokens: int = 512
+    prompts_per_step: int = flag(32, 1)
+    group_size: int = flag(8, 2)  # completions per prompt
+    prompt_tokens: int = flag(256, 1)
+    max_tokens: int = flag(512, 1)
     dtype: str = "bfloat16"  # of activations and matmuls; parameters stay float32
     remat: bool = True  # recompute activations instead of storing them
-    activation_gb: float = 4.0  # GB of activations on a device, about: sets the size of a microbatch
-    lora_rank: int = 0  # train adapters of this rank and nothing else; 0: train everything
-    kl_weight: float = 0.0  # above 0 a copy of the initial parameters stays in memory
+    activation_gb: float = flag(4.0, 1e-3)  # GB of activations on a device, about: sets the size of a microbatch
+    lora_rank: int = flag(0, 0)  # train adapters of this rank and nothing else; 0: train everything
+    kl_weight: float = flag(0.0, 0)  # above 0 a copy of the initial parameters stays in memory
     whole: bool = False  # compile every layer instead of extrapolating from shallow models
     table: str = ""  # chips, as v5e,v6e: instead, the smallest slice of each that fits, as Markdown
 
 
 def run(cfg: Config) -> None:
-    check_limits(cfg, LIMITS)
+    check_limits(cfg)
     jax.config.update("jax_enable_compilation_cache", False)  # it cannot load programs of absent devices
     console, reference = Console(highlight=False), cfg.kl_weight > 0
     if cfg.table:

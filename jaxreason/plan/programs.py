@@ -1,7 +1,7 @@
 """The sampler's and the update's programs of one GRPO step, compiled for a slice from shapes alone.
 
-They are the programs of training, `Sampler` and `MicrobatchedUpdate`, traced with `ShapeDtypeStruct`s. Large models are
-extrapolated from shallow compilations: every further layer adds about the same to every figure.
+They are the programs of training, those of `Sampler` and `MicrobatchedUpdate`, traced with `ShapeDtypeStruct`s. Large
+models are extrapolated from shallow compilations: every further layer adds about the same to every figure.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,7 @@ from jaxreason.sampling import Sampler, Sampling, TransformerDecoder
 from jaxreason.sampling import continuous_batching as batching
 from jaxreason.sampling.rollout import bucket
 from jaxreason.sampling.slot_table import STEPS, cache_bucket
-from jaxreason.training import Batch, MicrobatchedUpdate, init_state, make_optimizer
-from jaxreason.training.microbatch import microbatch_size_
+from jaxreason.training import Batch, init_state, make_optimizer, microbatch
 from jaxreason.types import Prompts, Rollouts
 
 
@@ -53,7 +52,7 @@ class StepSpec:
     def microbatch(self) -> tuple[int, int]:
         """(prompts of a microbatch, pieces into which their completions are split)."""
         prompt = bucket(self.prompt_tokens)
-        size, together = microbatch_size_(
+        size, together = microbatch.microbatch_size(
             self.model, self.activation_bytes, self.prompts, self.group_size, self.max_tokens, prompt
         )
         return size * num_batch_shards(self.mesh), self.group_size // together
@@ -146,15 +145,19 @@ def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     found["larger cache"], live = measure(batching.resize, live, jnp.int32(0), mesh=sampler.mesh, cache_size=largest)
     found["a token"], _ = measure(batching.decode, held.sampled, live, jnp.int32(1), sampler=sampler, steps=steps)
 
-    update = MicrobatchedUpdate(
-        model=work.model, algorithm=GRPO, optimizer=held.optimizer, memory=work.activation_bytes, frozen=held.frozen
-    )
+    loss = microbatch.PolicyLossSpec(work.model, GRPO, temperature=1.0)
     part, params = _part(size, work, over), held.state.params
-    _, statistics = jax.eval_shape(update.init_grads, params, part, held.frozen)
+    empty = jax.eval_shape(partial(microbatch.init_grads, spec=loss), params, part, held.frozen)
     everywhere = NamedSharding(work.mesh, PartitionSpec())
-    sums = params, jax.tree.map(lambda x: _shape(x.shape, x.dtype, everywhere), statistics)
-    found["gradient"], sums = measure(update.accumulate, params, sums, part, held.frozen, pieces=pieces)
-    found["optimiser"], _ = measure(update.apply, held.state, sums)
+    total = empty._replace(
+        grads=params, stats=jax.tree.map(lambda x: _shape(x.shape, x.dtype, everywhere), empty.stats)
+    )
+    found["gradient"], total = measure(
+        microbatch.accumulate, params, total, part, held.frozen, spec=loss, pieces=pieces
+    )
+    consumed = _shape((), jnp.int32, everywhere)
+    how = {"spec": loss, "optimizer": held.optimizer, "adapters": held.frozen is not None}
+    found["optimiser"], _ = measure(microbatch.apply, held.state, total, consumed, **how)
     return found
 
 
@@ -162,7 +165,7 @@ def _part(size: int, spec: StepSpec, over: Callable[..., jax.ShapeDtypeStruct]) 
     rows = size, spec.group_size, spec.max_tokens
     ids, mask, reals = (over(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
     rollouts = Rollouts(_prompts(size, spec.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
-    return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals)
+    return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals, None)
 
 
 def _prompts(count: int, tokens: int, over: Callable[..., jax.ShapeDtypeStruct]) -> Prompts:

@@ -21,7 +21,7 @@ def runtime() -> str:
 
 
 def notebook_folder(name: str) -> Path:
-    """Where the notebook keeps what must outlive a disconnect: on Drive if that is mounted, else beside the notebook."""
+    """The folder that outlives a disconnect: on Drive if that is mounted, else beside the notebook."""
     return (DRIVE if DRIVE.is_dir() else Path("runs")) / "jaxreason" / name
 
 
