@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreason.distributed.mesh import make_mesh
+from jaxreason.distributed.mesh import make_mesh, num_batch_shards
 from jaxreason.models.partition import indivisible_dim
 from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import StepSpec
@@ -44,7 +44,7 @@ def smaller_specs(spec: StepSpec, topology: Slice) -> list[Candidate]:
     """Everything to try instead of `spec`, the smallest change first: the same slice, fewer prompts, larger slices."""
     _, *candidates = same_slice(spec, topology)
     smallest, fewer = replace(spec, remat=True, activation_bytes=spec.activation_bytes / 64), spec.prompts
-    while fewer % (2 * spec.mesh.shape["fsdp"]) == 0:
+    while fewer % (2 * num_batch_shards(spec.mesh)) == 0:
         fewer //= 2
         candidates.append(Candidate(replace(spec, prompts=fewer), topology, f"{fewer} prompts"))
         reason = f"{fewer} prompts, activations in 1/64 of the memory"
@@ -106,7 +106,8 @@ def meshes(spec: StepSpec, devices: tuple[jax.Device, ...]) -> Iterator[StepSpec
     for tensor in range(1, len(devices) + 1):
         sizes = (1, len(devices) // tensor, tensor)
         if len(devices) % tensor == 0 and not indivisible_dim(spec.cfg, sizes) and spec.prompts % sizes[1] == 0:
-            yield replace(spec, mesh=make_mesh(sizes, devices))
+            with suppress(NotImplementedError):  # jax finds no such split of the slice's torus
+                yield replace(spec, mesh=make_mesh(sizes, devices))
 
 
 def best_mesh(spec: StepSpec, topology: Slice, reference: bool) -> StepSpec | None:

@@ -18,10 +18,11 @@ from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import GRPO
 from jaxreason.sampling import Sampler, Sampling, TransformerDecoder, completion_keys, generate
+from jaxreason.training.batch import make_batch
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.microbatch import MicrobatchedUpdate
 from jaxreason.training.state import TrainState, init_sharded_state, init_state, make_optimizer, skip_not_finite
-from jaxreason.training.updates import grpo_update, make_batch
+from jaxreason.training.updates import grpo_update
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
@@ -82,7 +83,7 @@ def test_every_mesh_computes_what_one_device_does(name):
         given = shard_batch((prompts(cfg), rollouts.tokens, rollouts.mask), mesh)
         assert_close(jax.jit(partial(score_completions, model=model))(placed, *given), scores)
 
-        update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=OPTIMIZER, memory=1e5)
+        update = MicrobatchedUpdate(model=model, algorithm=GRPO, optimizer=OPTIMIZER, activation_bytes=1e5)
         start = shard_params(init_state(params, OPTIMIZER, 0), mesh, rules)
         moved, ours = update(start, batch)
         assert_close(moved.params, state.params)
@@ -110,6 +111,7 @@ def test_pmap_and_shard_map_take_the_same_functions(name):
     def join(tree):
         return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
+    batch = batch._replace(consumed=np.ones(COUNT, np.int32))  # each device counts its own prompt
     completions = prompts(cfg), rollouts.tokens, rollouts.mask
     drawn = jax.pmap(lambda p, x, k: sample(p, x, keys=k), in_axes=(None, 0, 0))(params, *split((prompts(cfg), keys())))
     assert_same_samples(join(drawn), rollouts)

@@ -39,7 +39,7 @@ def test_sampling_flops(family):
     params = jax.eval_shape(partial(init, cfg=cfg), jax.random.key(0))
     decoder, prompts = TransformerDecoder(Transformer(cfg)), Prompts(*jnp.ones((2, 1, prompt), jnp.int32))
     prompts = prompts._replace(mask=prompts.mask > 0)
-    prefill = partial(decoder.prefill, group_size=1, slots=completion)
+    prefill = partial(decoder.prefill, group_size=1, cache_size=completion)
     _, state = jax.eval_shape(prefill, params, prompts)
     steps = (completion - 1) * counted(decoder.decode, params, jnp.ones((1, 1), jnp.int32), state)
     assert counted(prefill, params, prompts) == pytest.approx(prefill_flops(cfg, prompt), rel=0.05)

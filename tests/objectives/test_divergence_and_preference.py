@@ -86,8 +86,8 @@ DIVERGENCES = {
 @pytest.fixture
 def heads(monkeypatch):
     """Unembeddings and hidden states of a student and a teacher, and a mask; chunks smaller than the vocabulary."""
-    monkeypatch.setattr(scoring, "NARROWEST", 12)
-    monkeypatch.setattr(scoring, "CHUNK_FLOATS", 1)
+    monkeypatch.setattr(scoring, "MIN_CHUNK", 12)
+    monkeypatch.setattr(scoring, "MAX_CHUNK_LOGITS", 1)
     arrays = [rng.normal(size=shape).astype(np.float32) for shape in ((V, D), (2, T, D), (V + 3, E), (2, T, E))]
     return [jnp.array(x) for x in (*arrays, rng.random((2, T)) < 0.7)]
 

@@ -14,10 +14,10 @@ from jaxreason.distributed.mesh import make_mesh
 from jaxreason.errors import InputError
 from jaxreason.models.cost import matrix_parameters
 from jaxreason.plan.__main__ import Config, run
-from jaxreason.plan.candidates import best_mesh, changed_flags, first_that_fits, same_slice, smaller_specs
+from jaxreason.plan.candidates import best_mesh, changed_flags, first_that_fits, meshes, same_slice, smaller_specs
 from jaxreason.plan.figures import measure
 from jaxreason.plan.programs import StepSpec, programs
-from jaxreason.plan.report import plan
+from jaxreason.plan.report import mesh_sizes, plan
 from jaxreason.plan.slices import Slice, find_slice
 from jaxreason.weights.presets import preset
 from tests.models.families import TINY
@@ -107,6 +107,13 @@ def test_the_tpu_compiler_takes_sampler_and_update(name):
         whole = plan(spec, topology, whole=True)
         assert report.peak == pytest.approx(whole.peak, rel=0.05)
         assert report.times == pytest.approx(whole.times, rel=0.05)
+
+
+def test_meshes_that_a_torus_cannot_form_are_left_out():
+    pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'jaxreason[tpu]'")
+    devices = find_slice("v6e:4x4").devices
+    spec = StepSpec(preset("qwen3-0.6b"), make_mesh((1, 1, 1), devices[:1]), 32, 8, 256, 512)
+    assert [mesh_sizes(each) for each in meshes(spec, devices)] == ["1,16,1", "1,4,4"]  # tensor = 2, 8 cut rows of four
 
 
 def test_a_step_that_does_not_fit_leads_to_one_that_does():

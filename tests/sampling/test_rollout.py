@@ -69,7 +69,7 @@ def test_a_problem_is_tokenised_once():
         for batch in sample_problems(sampler, (), PROBLEMS, group_size=2, key=jax.random.key(seed)):
             assert batch.completions == [["", ""]] * len(batch.indices)
     prompts = sampler.prompts(PROBLEMS[::-1])
-    check_prompts(sampler, PROBLEMS, max_tokens=16, config=config(70))
+    check_prompts(sampler, PROBLEMS, max_tokens=16, config=config(78))
     assert texts == guide_texts == Counter({problem.question: 1 for problem in PROBLEMS})
     expected = [TOKENIZER.encode(problem.question) for problem in PROBLEMS[::-1]]
     for side in (prompts, prompts.guide):
@@ -89,7 +89,7 @@ def test_prompts_that_are_short_enough_are_checked_without_tokenising():
     check_prompts(sampler, [long], max_tokens=16, config=config(count + 16))
     with pytest.raises(InputError, match=f"has {count} tokens and completions 16, more than the model's context"):
         check_prompts(sampler, [long], max_tokens=16, config=config(count + 15))
-    with pytest.raises(InputError, match="has token .*, but the model knows 9: use the tokenizer"):
+    with pytest.raises(InputError, match=r"has token .*, but the model knows 9: use the tokenizer"):
         check_prompts(sampler, PROBLEMS, max_tokens=1, config=config(1000, vocab=9))
 
 

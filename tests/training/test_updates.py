@@ -13,9 +13,9 @@ from jaxreason.models.scoring import score_completions
 from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean, token_sum
 from jaxreason.objectives.algorithms import DAPO, DR_GRPO, GRPO
-from jaxreason.training import microbatch
+from jaxreason.training import make_batch, microbatch
 from jaxreason.training.state import init_state, make_optimizer
-from jaxreason.training.updates import grpo_loss, grpo_update, make_batch
+from jaxreason.training.updates import grpo_loss, grpo_update
 from jaxreason.types import Prompts, Rollouts
 from tests.models.families import TINY, tiny_params
 
