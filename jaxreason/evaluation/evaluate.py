@@ -54,7 +54,9 @@ def evaluate(
         summary[f"{prefix}pass@1"], summary[f"{prefix}se"] = mean_with_se(values)
     if group_size > 1:
         answers = [lenient_answers(group, problem) for group, problem in zip(completions, problems, strict=True)]
-        summary[f"pass@{group_size}"] = float(pass_at_k(group_size, grades["lenient"].sum(axis=1), group_size).mean())
+        summary[f"pass@{group_size}"] = float(
+            pass_at_k(group_size, grades["lenient"].sum(axis=1).astype(int), group_size).mean()
+        )
         summary[f"maj@{group_size}"] = maj_at_k(answers, grades["lenient"], group_size, numbers.equal)
     summary |= {
         "length_mean": float(lengths.mean()),

@@ -245,7 +245,7 @@ def resolve_algorithm(
     entropy_weight: float | None = None,
     top_entropy: float | None = None,
     max_gen_batches: int | None = None,
-    overlong_buffer: float | None = None,
+    overlong_buffer: int | float | None = None,
 ) -> Algorithm:
     """The record of that name with some fields replaced; None keeps the record's. An `overlong_buffer` of 0 removes the
     length reward. Cached: an equal call returns the same object, so that jitted functions find it again."""

@@ -7,7 +7,7 @@ from jaxreason.objectives.surrogates import LOG_RATIO_LIMIT
 
 
 def soft_overlong(
-    rewards: Float[Array, "P G"], lengths: Int[Array, "P G"], limit: int, *, buffer: float
+    rewards: Float[Array, "P G"], lengths: Int[Array, "P G"], limit: int, *, buffer: int | float
 ) -> Float[Array, "P G"]:
     """0 up to `limit - buffer` tokens, then falling linearly to -1 at the limit: DAPO (arXiv 2503.14476, eq. 13).
 

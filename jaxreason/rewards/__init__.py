@@ -1,28 +1,10 @@
-"""Rewards of completions: exact numbers, symbolic LaTeX, intrinsic, learned; grading beside the sampler."""
+"""Rewards of completions: exact numbers, symbolic LaTeX, intrinsic, learned; grading beside the sampler.
+
+Names for the command line are in `rewards.registry`, which the processes of `MathGrader` need not import.
+"""
 
 from jaxreason.rewards import numbers
 from jaxreason.rewards.grading import AsyncGrader, Reward, grade
-from jaxreason.rewards.intrinsic import (
-    SELF_CERTAINTY,
-    TOKEN_ENTROPY,
-    TRAJECTORY_ENTROPY,
-    ClusterReward,
-    MajorityReward,
-)
 from jaxreason.rewards.math import MathGrader
-from jaxreason.rewards.registry import REWARDS, VERIFIERS
 
-__all__ = [
-    "REWARDS",
-    "SELF_CERTAINTY",
-    "TOKEN_ENTROPY",
-    "TRAJECTORY_ENTROPY",
-    "VERIFIERS",
-    "AsyncGrader",
-    "ClusterReward",
-    "MajorityReward",
-    "MathGrader",
-    "Reward",
-    "grade",
-    "numbers",
-]
+__all__ = ["AsyncGrader", "MathGrader", "Reward", "grade", "numbers"]

@@ -9,22 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from jaxreason.errors import InputError
 from jaxreason.weights import BUNDLED
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
+Config = TypeVar("Config", bound=Any)
 Option = TypeVar("Option")
 Defaults = Callable[[Any], Mapping[str, Any]]
 """Replacement defaults for flags that were not given, from the configuration as it was given."""
 NONE: Mapping[str, Any] = {}
 
 
-def flag(default: Any, low: float = -inf, high: float = inf) -> Any:
+def flag(default: Any, low: int | float = -inf, high: int | float = inf) -> Any:
     """A dataclass field whose value must be None or a finite number from `low` to `high`, both included."""
     return field(default=default, metadata={"limits": (low, high)})
 
@@ -207,7 +204,7 @@ def defaults(*, pretrained: Mapping[str, Any] = NONE, smoke: Mapping[str, Any] =
     return chosen
 
 
-def flatten(config: "DataclassInstance") -> dict[str, Any]:
+def flatten(config: Any) -> dict[str, Any]:
     """{flag: value} of all groups."""
     flags: dict[str, Any] = {}
     for each in fields(config):
@@ -244,7 +241,7 @@ def choose(flag_name: str, name: str, options: Mapping[str, Option]) -> Option:
     return options[name]
 
 
-def check_limits(config: "DataclassInstance") -> None:
+def check_limits(config: Any) -> None:
     """Refuses a flag outside the limits that its field states."""
     for each in fields(config):
         value = getattr(config, each.name)

@@ -19,9 +19,10 @@ from jaxreason.models import ModelConfig, Transformer, fuse, score_completions
 from jaxreason.models.lora import Lora, attach_scale, init_lora, merge_trees
 from jaxreason.models.partition import ADAPTERS, Rules, check_mesh, partition_rules, shard_params
 from jaxreason.objectives.algorithms import Algorithm
-from jaxreason.rewards import REWARDS, VERIFIERS, Reward, numbers
+from jaxreason.rewards import Reward, numbers
 from jaxreason.rewards.intrinsic import IntrinsicReward, label_agreement
 from jaxreason.rewards.learned import LearnedReward
+from jaxreason.rewards.registry import REWARDS, VERIFIERS
 from jaxreason.runs.config import DataFlags, OptimizerFlags, TrainConfig, choose, flatten
 from jaxreason.sampling import (
     ProblemSampler,

@@ -68,4 +68,4 @@ def make_batch(
     if reference_logps is None:
         reference_logps = np.zeros_like(rollouts.logps)
     consumed = len(rewards) if consumed is None else consumed
-    return Batch(rollouts, *jax.device_get((advantages, token_weights)), reference_logps, np.int32(consumed))
+    return Batch(rollouts, *jax.device_get((advantages, token_weights)), reference_logps, np.array(consumed, np.int32))

@@ -110,7 +110,11 @@ def on_policy_batch(rollouts: Rollouts, teacher: Scores) -> tuple[Batch, dict[st
     mask = np.asarray(rollouts.mask)
     advantages = np.where(mask, np.asarray(teacher.logps) - rollouts.logps, 0.0)
     batch = Batch(
-        rollouts, advantages, np.asarray(token_mean(jnp.asarray(mask))), np.zeros_like(advantages), np.int32(len(mask))
+        rollouts,
+        advantages,
+        np.asarray(token_mean(jnp.asarray(mask))),
+        np.zeros_like(advantages),
+        np.array(len(mask), np.int32),
     )
     metrics = {
         "reverse_kl": float(-advantages.sum() / mask.sum()),

@@ -47,7 +47,7 @@ def best_worst_pairs(
     )
     differ = best != worst
     weights = differ / jnp.maximum(differ.sum(), 1)
-    return PairBatch(completions, reference_logps[prompt, members], weights, np.int32(len(rewards)))
+    return PairBatch(completions, reference_logps[prompt, members], weights, np.array(len(rewards), np.int32))
 
 
 def batch_pairs(pairs: Sequence[PreferencePair], reference_logps: Float[np.ndarray, "P 2"] | None = None) -> PairBatch:
@@ -61,7 +61,7 @@ def batch_pairs(pairs: Sequence[PreferencePair], reference_logps: Float[np.ndarr
     if reference_logps is None:
         reference_logps = np.zeros(lengths.shape, np.float32)
     weights = np.full(len(pairs), 1 / len(pairs), np.float32)
-    return PairBatch(rollouts, reference_logps, weights, np.int32(len(pairs)))
+    return PairBatch(rollouts, reference_logps, weights, np.array(len(pairs), np.int32))
 
 
 def next_pairs(

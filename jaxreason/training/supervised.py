@@ -40,7 +40,7 @@ def pack_placed(placed: Sequence[Placement], *, rows: int, length: int) -> SFTBa
     packed = pack(placed, rows=rows, length=length)
     topk = pack_teacher_topk(placed, rows=rows, targets=packed.target_positions.shape[1])
     weights = packed.loss_mask / np.maximum(packed.loss_mask.sum(), 1).astype(np.float32)
-    return SFTBatch(packed, weights, np.int32(len(placed)), topk and TopK(*topk))
+    return SFTBatch(packed, weights, np.array(len(placed), np.int32), topk and TopK(*topk))
 
 
 def sft_loss(params: Params, batch: SFTBatch, *, model: Transformer) -> tuple[Float[Array, ""], LossStats]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -91,7 +92,9 @@ def apply_gradients(
     return state, optax.tree.norm(grads)
 
 
-def count_batch(state: TrainState, consumed: Int[Array, "*parts"], axis_name: str | None = None) -> TrainState:
+def count_batch(
+    state: TrainState, consumed: Int[Array | np.ndarray, "*parts"], axis_name: str | None = None
+) -> TrainState:
     """One more step, `consumed` more examples; devices of `axis_name` each say what they consumed."""
     total = jnp.sum(consumed) if axis_name is None else jax.lax.psum(jnp.sum(consumed), axis_name)
     return state._replace(step=state.step + 1, position=state.position + total.astype(state.position.dtype))

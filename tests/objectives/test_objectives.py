@@ -104,7 +104,7 @@ def test_a_kl_pulls_like_the_true_one_in_expectation(algorithm):
     tokens = jax.random.categorical(jax.random.key(0), LOGITS, shape=(1, count, 1))
     mask, reference = jnp.ones(tokens.shape, bool), REFERENCE[tokens]
     old = jax.nn.log_softmax(LOGITS)[tokens]
-    advantages = advantages_of(algorithm, jnp.zeros((1, 1, count)), (1.0,), TokenScores(old, mask, reference))
+    advantages = advantages_of(algorithm, jnp.zeros((1, count, 1)), (1.0,), TokenScores(old, mask, reference))
 
     def loss(logits, weights):
         how = {"old_logps": old, "reference_logps": reference, "advantages": advantages, "mask": mask}

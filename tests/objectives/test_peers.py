@@ -35,7 +35,7 @@ def rows(x) -> "torch.Tensor":
 
 def advantages(algorithm) -> np.ndarray:
     known = TokenScores(*(jnp.asarray(x, jnp.float32) for x in (OLD,)), jnp.asarray(MASK), jnp.asarray(REFERENCE))
-    made = advantages_of(algorithm, jnp.asarray(REWARDS, jnp.float32)[None], (1.0,), known)
+    made = advantages_of(algorithm, jnp.asarray(REWARDS, jnp.float32)[..., None], (1.0,), known)
     return np.broadcast_to(np.asarray(made), MASK.shape)
 
 

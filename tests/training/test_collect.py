@@ -85,7 +85,8 @@ def test_dynamic_sampling_goes_on_until_enough_groups_differ():
 
 
 def test_dynamic_sampling_ends_within_its_bound_where_nothing_differs():
-    batches, metrics, _ = steps_with(lambda text, problem: 1.0, steps=1, max_gen_batches=3, algorithm=DAPO)
+    algorithm = replace(DAPO, length_reward=None)
+    batches, metrics, _ = steps_with(lambda text, problem: 1.0, steps=1, max_gen_batches=3, algorithm=algorithm)
     assert metrics[0]["gen_batches"] == 3 and metrics[0]["groups_learned"] == 0
     np.testing.assert_array_equal(batches[0].advantages, 0)
     np.testing.assert_array_equal(batches[0].weights, 0)

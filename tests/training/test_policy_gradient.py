@@ -40,6 +40,7 @@ def test_the_mean_update_is_the_gradient_of_the_expected_reward():
     mask = np.zeros(tokens.shape, bool)
     for row, string in enumerate(every):
         tokens[0, row, : len(string)], mask[0, row, : len(string)] = string, True
+    tokens, mask = jnp.array(tokens), jnp.array(mask)
     rewards = jnp.array([reward(string) for string in every])
 
     def expected_reward(params):

@@ -95,7 +95,7 @@ AGGREGATES = [sequence_mean, token_mean, fixed_length, token_sum]
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_the_parts_of_a_batch_add_up_to_its_gradient(aggregate):
     algorithm = replace(GRPO, aggregate=aggregate)
-    batch = make_batch(rollouts(), REWARDS, algorithm)
+    batch = make_batch(rollouts(), REWARDS, algorithm)._replace(consumed=None)
     parts = [gradient(jax.tree.map(lambda x, i=i: x[i : i + 1], batch), algorithm) for i in range(P)]
     assert_gradients_close(jax.tree.map(lambda *gs: sum(gs), *parts), gradient(batch, algorithm), batch.weights.sum())
 
