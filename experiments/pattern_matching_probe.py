@@ -62,7 +62,7 @@ def main(cfg: Config) -> dict:
     count = len(sets["held-out"])
     plot_sets(summary, folder / "probe.png", title=f"{cfg.model}: accuracy by what is new, n = {count} a set")
     console.print(sets_table(summary))
-    console.print(f"everything of this run: {folder}")
+    console.print(f"all files of this run: {folder}")
     return summary
 
 

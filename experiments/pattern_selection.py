@@ -190,7 +190,7 @@ def report(rows: list[dict], runs: Mapping, folder: Path, console: Console) -> N
     plot_arrows(runs, folder / "arrows.png")
     plot_theory({key: analysis for key, analysis in runs.items() if analysis.fit}, folder / "theory.png")
     plot_curves(runs, folder / "pass_at_k.png")
-    console.print(f"everything of this run: {folder}")
+    console.print(f"all files of this run: {folder}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def run(cfg: Config) -> dict[str, list[dict]]:
             table.add_row(*(f"{value:.4g}" for value in row.values()))
         console.print(table)
     plot(tables, folder / "theory.png")
-    console.print(f"everything of this run: {folder}")
+    console.print(f"all files of this run: {folder}")
     return tables
 
 

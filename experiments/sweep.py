@@ -106,4 +106,4 @@ def write(rows: list[dict], table: Table, curves: Curves, folder: Path, metrics:
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     figure.savefig(folder / "curves.png", dpi=120)
-    Console(highlight=False).print(table, f"everything of this run: {folder}")
+    Console(highlight=False).print(table, f"all files of this run: {folder}")

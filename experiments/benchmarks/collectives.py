@@ -64,7 +64,7 @@ def run(cfg: Config) -> list[dict]:
     report(rows, console)
     title = f"{cfg.model}, {cfg.prompts} prompts x {cfg.group_size} completions per device"
     plot(rows, folder / "collectives.png", title)
-    console.print(f"everything of this run: {folder}")
+    console.print(f"all files of this run: {folder}")
     return rows
 
 

