@@ -99,7 +99,7 @@ def updates(cfg: Config, config: ModelConfig, params, group_size: int) -> dict[s
         state, _ = update(states.pop(), batch)
         states.append(jax.block_until_ready(state))
 
-    short = batch._replace(rollouts=rollouts._replace(prompts=Prompts(*(x[:, :1] for x in prompts))))
+    short = batch._replace(rollouts=rollouts._replace(prompts=Prompts(*(x[:, :1] for x in prompts[:2]))))
     contenders = {"shared": batch, "repeated": ungrouped(batch), "no prompt": short}
     return {name: partial(step, batch) for name, batch in contenders.items()}
 
@@ -107,7 +107,7 @@ def updates(cfg: Config, config: ModelConfig, params, group_size: int) -> dict[s
 def ungrouped(batch: Batch) -> Batch:
     """Every completion with a prompt of its own."""
     group_size = batch.advantages.shape[1]
-    prompts = Prompts(*(np.repeat(x, group_size, axis=0) for x in batch.rollouts.prompts))
+    prompts = Prompts(*(np.repeat(x, group_size, axis=0) for x in batch.rollouts.prompts[:2]))
     alone = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batch._replace(rollouts=batch.rollouts[1:]))
     return alone._replace(rollouts=Rollouts(prompts, *alone.rollouts))
 
@@ -119,7 +119,7 @@ def samplers(cfg: Config, config: ModelConfig, params, length: int) -> dict[str,
     )
     prompts = random_prompts(rng, cfg.prompts, length, config)
     keys = completion_keys(jax.random.key(0), np.arange(cfg.prompts), group_size)
-    repeated = Prompts(*(np.repeat(x, group_size, axis=0) for x in prompts))
+    repeated = Prompts(*(np.repeat(x, group_size, axis=0) for x in prompts[:2]))
     return {
         "shared": partial(sample, params, prompts, keys=keys),
         "repeated": partial(sample, params, repeated, keys=keys.reshape(-1, 1)),
