@@ -108,7 +108,7 @@ def run(cfg: Config) -> list[dict]:
                 console.rule(f"{start} start, reward {reward}, seed {seed}")
                 folder = Path(cfg.out) / f"{start}-{reward}-{seed}"
                 model = fine_tuned(cfg, task, start, seed)
-                reinforce(cfg, model, reward, folder, seed)
+                train_policy(cfg, model, reward, folder, seed)
                 runs[start, reward, seed] = analysis = RunAnalysis(folder, model, task, labeller)
                 rows.append({"start": start, "reward": reward, "seed": seed, **analysis.row()})
                 console.print(*analysis.describe(), sep="\n")
@@ -123,7 +123,7 @@ def run(cfg: Config) -> list[dict]:
     return rows
 
 
-def reinforce(cfg: Config, model: str, reward: str, folder: Path, seed: int) -> None:
+def train_policy(cfg: Config, model: str, reward: str, folder: Path, seed: int) -> None:
     if (folder / "summary.json").exists():
         return
     flags = {"model": model, "task": cfg.task, "data": cfg.data, "seed": seed, "out": str(folder), "export": True}
