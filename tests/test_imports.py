@@ -34,3 +34,22 @@ def test_no_pickle_and_no_evaluation_of_text_anywhere():
                 assert not banned & {name.split(".")[0] for name in names}, file
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec"}, file
+
+
+def test_all_is_the_public_api():
+    """Whatever a package's `__init__` imports from the library or defines is public, and nothing else is."""
+    for file in sorted(PACKAGE.rglob("__init__.py")):
+        body = ast.parse(file.read_text()).body
+        public, listed = set(), None
+        for node in body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxreason"):
+                public |= {name.asname or name.name for name in node.names}
+            elif isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+                listed = ast.literal_eval(node.value)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                public.add(node.name)
+            elif isinstance(node, ast.Assign):
+                public |= {target.id for target in node.targets}
+        public = {name for name in public if not name.startswith("_")}
+        if public:
+            assert listed is not None and public == set(listed) and len(listed) == len(public), file

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxreason.objectives import (
+    ALGORITHMS,
     CISPO,
     DAPO,
     DR_GRPO,
@@ -17,6 +18,7 @@ from jaxreason.objectives import (
     REINFORCE_PLUS_PLUS,
     REINFORCE_PLUS_PLUS_BASELINE,
     RLOO,
+    resolve_algorithm,
 )
 from jaxreason.objectives.advantages import normalise_then_sum
 from jaxreason.objectives.shaping import length_normalised, soft_overlong, truncated_importance
@@ -220,3 +222,25 @@ def test_rewards_of_length_by_hand(length_reward, expected):
         return ppo(total[p, g] - total[p].mean(), ratio(p, g, t), 0.2, 0.2)
 
     compare(shaped, token, lambda p, g, t: 1 / (P * G * T))
+
+
+PUBLISHED = {  # KL weight, where it enters, batches sampled at most, length reward
+    "grpo": (0.0, "loss", 1, False),
+    "dr_grpo": (0.0, "loss", 1, False),
+    "dapo": (0.0, "loss", 10, True),
+    "gspo": (0.0, "loss", 1, False),
+    "cispo": (0.0, "loss", 1, False),
+    "rloo": (0.05, "reward", 1, False),
+    "reinforce++": (0.01, "returns", 1, False),
+    "reinforce++-baseline": (0.01, "loss", 1, False),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_name_is_the_published_recipe_and_a_flag_changes_that_field_alone(name):
+    algorithm = resolve_algorithm(name)
+    assert algorithm == ALGORITHMS[name]
+    recipe = algorithm.kl_weight, algorithm.kl_in, algorithm.max_gen_batches, algorithm.length_reward is not None
+    assert recipe == PUBLISHED[name]
+    assert resolve_algorithm(name, kl_weight=0.3) == replace(algorithm, kl_weight=0.3)
+    assert resolve_algorithm(name, overlong_buffer=0) == replace(algorithm, length_reward=None)
