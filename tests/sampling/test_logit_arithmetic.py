@@ -131,7 +131,9 @@ def test_every_mesh_samples_what_one_device_does():
     prompts = jax.tree.map(lambda x: np.tile(x, (6, 1)), PROMPTS)
     prompts = prompts._replace(guide=Prompts(prompts.tokens % 20, prompts.mask))
     keys = completion_keys(jax.random.key(1), jnp.arange(12), group_size=2)
-    expected = sample(make_decoder(large, small), GuidedParams(*params, token_map), prompts, keys, stop_ids=(1, 2))
+    guided = partial(sample, make_decoder(large, small), GuidedParams(*params, token_map), prompts, keys)
+    stop_ids = tuple(np.unique(guided().tokens[..., 2:4])[::2].tolist())  # tokens that are sampled
+    expected = guided(stop_ids=stop_ids)
     assert len(set(np.asarray(expected.lengths).ravel().tolist())) > 2
     for sizes in ((8, 1, 1), (2, 2, 2)):
         mesh = make_mesh(sizes)
@@ -139,7 +141,7 @@ def test_every_mesh_samples_what_one_device_does():
             shard_params(x, mesh, partition_rules(cfg)) for x, cfg in zip(params, (large, small, small), strict=True)
         ]
         decoder = make_decoder(large, small, mesh)
-        sampler = Sampler(decoder, Sampling(0.7), max_tokens=8, stop_ids=(1, 2), rows=16, mesh=mesh)
+        sampler = Sampler(decoder, Sampling(0.7), max_tokens=8, stop_ids=stop_ids, rows=16, mesh=mesh)
         ours = sampler(GuidedParams(*placed, token_map), prompts, keys=keys)
         for field in ("tokens", "mask", "truncated"):
             np.testing.assert_array_equal(getattr(ours, field), getattr(expected, field), f"{sizes} {field}")
