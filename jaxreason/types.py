@@ -9,14 +9,24 @@ Completions of one prompt are an axis (`P G`), never an index column, so a compl
 another prompt. Prompts are padded on the right; masks are boolean and named by what True means.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 
+import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from flax.traverse_util import flatten_dict
+from jaxtyping import Bool, Float, Int
+
+Array: TypeAlias = jax.Array | np.ndarray
+"""An array on a device or, before the update, on the host."""
 
 Params = Any
 """A pytree of arrays. A model's is a nested dictionary whose path joined with "." is the published tensor name
 (or, after `fuse`, that of joined matrices)."""
+
+
+def flatten_params(params: Params) -> dict[str, jax.Array]:
+    """Published name -> array."""
+    return cast(dict[str, jax.Array], flatten_dict(params, sep="."))
 
 
 class Prompts(NamedTuple):
@@ -30,7 +40,7 @@ class Prompts(NamedTuple):
     """The same prompts in the guides' vocabulary, if it differs from the target's (`GuidedDecoder`)."""
 
     @property
-    def lengths(self) -> Int[Array | np.ndarray, "P"]:
+    def lengths(self) -> Int[Array, "P"]:
         return self.mask.sum(axis=-1)
 
 
@@ -57,7 +67,7 @@ class Rollouts(NamedTuple):
     """True where the length limit, not a stop token, ended the completion."""
 
     @property
-    def lengths(self) -> Int[Array | np.ndarray, "P G"]:
+    def lengths(self) -> Int[Array, "P G"]:
         return self.mask.sum(axis=-1)
 
 
@@ -72,6 +82,6 @@ class PackedBatch(NamedTuple):
     up with 0: nothing predicts a text's first token."""
 
     @property
-    def loss_mask(self) -> Bool[Array | np.ndarray, "P M"]:
+    def loss_mask(self) -> Bool[Array, "P M"]:
         """True where a token is learned."""
         return self.target_positions > 0

@@ -82,7 +82,8 @@ def cluster_labeller(texts: Sequence[str], count: int, *, seed: int = 0) -> Labe
         min_df=2 if len(texts) > 10 else 1,
         sublinear_tf=True,
     )
-    clusters = KMeans(count, n_init=4, random_state=seed).fit(words.fit_transform(texts))
+    kmeans = KMeans(count, n_init=4, random_state=seed)  # pyright: ignore[reportArgumentType] -- its default is a string
+    clusters = kmeans.fit(words.fit_transform(texts))
     names = words.get_feature_names_out().tolist()
     heaviest = [", ".join(names[i] for i in center.argsort()[::-1][:3]) for center in clusters.cluster_centers_]
     return lambda text: heaviest[clusters.predict(words.transform([text]))[0]]

@@ -7,7 +7,7 @@ is the expected policy gradient of reward - β KL; other rewards replace p. `sha
 over patterns. NumPy, float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -158,7 +158,7 @@ def fit_flow(steps: ArrayLike, measured: ArrayLike, success: ArrayLike, *, beta:
 
     coarse = np.linspace(np.log(1e-4), np.log(1e4), 41)
     nearest = coarse[np.argmin([error(x) for x in coarse])]
-    best = fminbound(error, nearest - 0.5, nearest + 0.5)
+    best: Any = fminbound(error, nearest - 0.5, nearest + 0.5)
     speed = float(np.exp(best))
     return Fit(flow(start, success, times * speed, beta=beta), speed, error(best) ** 0.5)
 

@@ -5,7 +5,7 @@ heads, the MLP's width and the vocabulary, and computes with the shards. The bat
 sharded over `data` and `fsdp`. `mesh=None`: a single device, no sharding constraints.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import product
 from math import prod
@@ -18,10 +18,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxreason.errors import InputError
+from jaxreason.types import Array
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 """The axes that shard the batch."""
+Devices = Sequence[Any]
+"""Of `jax.Device`, which type checkers take for a variable."""
 
 
 def mesh_from_flag(text: str) -> Mesh | None:
@@ -31,7 +34,7 @@ def mesh_from_flag(text: str) -> Mesh | None:
     return parse_mesh(text)
 
 
-def parse_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def parse_mesh(text: str, devices: Devices | None = None) -> Mesh:
     """The mesh of all devices (or of `devices`) with the sizes in `text`: data,fsdp,tensor."""
     try:
         sizes = [int(size) for size in text.split(",")]
@@ -40,7 +43,7 @@ def parse_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     return make_mesh(sizes, devices)
 
 
-def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(sizes: Sequence[int], devices: Devices | None = None) -> Mesh:
     """A mesh of all devices (or of `devices`). `sizes`, one for each of `MESH_AXES`, multiply to their number."""
     devices = jax.devices() if devices is None else devices
     if len(sizes) != len(MESH_AXES) or min(sizes) < 1 or prod(sizes) != len(devices):
@@ -64,7 +67,7 @@ def num_batch_shards(mesh: Mesh | None) -> int:
     return 1 if mesh is None else prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def constrain(x: jax.Array, mesh: Mesh | None, *axes: str | Sequence[str] | None) -> jax.Array:
+def constrain(x: Array, mesh: Mesh | None, *axes: str | Sequence[str] | None) -> Array:
     """Within a jitted function: shards axis i of `x` over mesh axes `axes[i]`; None and the rest are not sharded."""
     return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
 
@@ -104,12 +107,16 @@ def _cast_matrices(leaves: list[jax.Array], dtype: Any, shardings: tuple[NamedSh
     return cast if shardings is None else jax.lax.with_sharding_constraint(cast, list(shardings))
 
 
-@lru_cache
-def jit_batch_sharded(function: Callable[..., Any], mesh: Mesh | None, **static: Hashable) -> Callable[..., Any]:
+def jit_batch_sharded(function: Callable[..., Any], mesh: Mesh | None, **static: Any) -> Callable[..., Any]:
     """The jitted `function(params, *batch, **static)`: the same object for equal arguments, so that it compiles once.
 
     On a mesh the batch, host arrays [P ...], is sharded over `BATCH_AXES`, and the results are host arrays.
     """
+    return _jit_batch_sharded(function, mesh, **static)
+
+
+@lru_cache
+def _jit_batch_sharded(function: Callable[..., Any], mesh: Mesh | None, **static: Any) -> Callable[..., Any]:
     jitted = jax.jit(partial(function, **static))
     return jitted if mesh is None else lambda params, *batch: gather_to_host(jitted(params, *shard_batch(batch, mesh)))
 

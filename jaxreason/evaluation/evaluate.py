@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Key
 
 from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k
 from jaxreason.rewards import numbers
@@ -28,7 +29,7 @@ def evaluate(
     *,
     sampler: ProblemSampler,
     group_size: int,
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     graders: Mapping[str, Reward] = MappingProxyType({}),
 ) -> Evaluation:
     """Samples `group_size` completions of every problem and grades them with the strict and the lenient verifier.

@@ -1,8 +1,9 @@
 """Plots and tables of runs and evaluations."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,7 +68,7 @@ def one_line(summary: dict[str, float | int]) -> str:
     return f"pass@1 {_cell('pass@1', summary)}, lenient {_cell('lenient_pass@1', summary)}, {_cell('n', summary)}"
 
 
-def before_after(before: dict[str, dict], after: dict[str, dict]) -> Table:
+def before_after(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Table:
     """A table of two evaluations of the same sets: all metrics of the first set, pass@1 of the others.
 
     Shares are in percent, accuracies with their standard error.

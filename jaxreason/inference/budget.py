@@ -11,7 +11,7 @@ from itertools import chain
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Key
 
 from jaxreason.errors import InputError
 from jaxreason.inference.model import Cost, Group, InferenceModel, Prompt, Sample, problem_keys
@@ -62,7 +62,7 @@ def force_budget(
     model: InferenceModel,
     problems: Sequence[Problem],
     num_samples: int,
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     *,
     budget: int,
     waits: int = 0,
@@ -112,7 +112,7 @@ def force_budget(
 
 
 def _complete_rows(
-    model: InferenceModel, rows: list[_Row], keys: Key[Array, "P G"], phase: int, stop_ids: tuple[int, ...]
+    model: InferenceModel, rows: list[_Row], keys: Key[jax.Array, "P G"], phase: int, stop_ids: tuple[int, ...]
 ) -> None:
     """Samples up to `max_new_tokens` of every row, with keys of their own in each phase."""
     active = np.array([i for i, row in enumerate(rows) if row.max_new_tokens], int)

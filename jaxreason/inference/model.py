@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float, Key
 
 from jaxreason.errors import InputError
 from jaxreason.models import ModelConfig, Transformer, decode_flops, fuse, prefill_flops
@@ -173,7 +173,7 @@ class InferenceModel:
     def complete(
         self,
         prompts: Sequence[Prompt],
-        keys: Key[Array, "P G"],
+        keys: Key[jax.Array, "P G"],
         *,
         row_limits: Sequence[int] | None = None,
         stop_ids: tuple[int, ...] | None = None,
@@ -203,13 +203,13 @@ class InferenceModel:
                     completions[i].append(Sample(prompts[i], tokens, text, logps, truncated, cost))
         return completions
 
-    def sample(self, problems: Sequence[Problem], num_samples: int, key: Key[Array, ""]) -> list[Group]:
+    def sample(self, problems: Sequence[Problem], num_samples: int, key: Key[jax.Array, ""]) -> list[Group]:
         """`num_samples` completions for each problem, by `problem_keys`."""
         if num_samples < 1 or not problems:
             raise InputError(f"{num_samples} samples of {len(problems)} problems: give at least one of each")
         return self.sample_with_keys(problems, problem_keys(problems, key, num_samples))
 
-    def sample_with_keys(self, problems: Sequence[Problem], keys: Key[Array, "P G"]) -> list[Group]:
+    def sample_with_keys(self, problems: Sequence[Problem], keys: Key[jax.Array, "P G"]) -> list[Group]:
         prompts = self.encode_problems(problems)
         completions = zip(problems, prompts, self.complete(prompts, keys), strict=True)
         return [Group(problem, samples, self.prefill_cost(prompt)) for problem, prompt, samples in completions]
@@ -225,7 +225,7 @@ class InferenceModel:
         return sum(formula(cfg, length, *completion) for cfg, length in zip(self.configs, lengths, strict=True))
 
 
-def problem_keys(problems: Sequence[Problem], key: Key[Array, ""], num_samples: int) -> Key[Array, "P G"]:
+def problem_keys(problems: Sequence[Problem], key: Key[jax.Array, ""], num_samples: int) -> Key[jax.Array, "P G"]:
     """One key a sample, from the problem's own index: not from its position in `problems`."""
     return completion_keys(key, np.array([problem.index for problem in problems]), num_samples)
 

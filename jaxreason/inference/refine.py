@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from jaxtyping import Array, Key
+import jax
+from jaxtyping import Key
 
 from jaxreason.errors import InputError
 from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult, Sample, problem_keys
@@ -18,7 +19,7 @@ REVISE = "Now write the whole solution again without these mistakes, and end it 
 def refine(
     model: InferenceModel,
     problems: Sequence[Problem],
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     *,
     rounds: int = 1,
     scorer: Scorer | None = None,
@@ -51,7 +52,7 @@ def refine(
 
 
 def _complete(
-    model: InferenceModel, conversations: Sequence[Messages], keys: Key[Array, "P 1"]
+    model: InferenceModel, conversations: Sequence[Messages], keys: Key[jax.Array, "P 1"]
 ) -> tuple[list[Sample], list[Cost]]:
     """One completion of each conversation, and its cost with prefill."""
     prompts = [model.encode(messages) for messages in conversations]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Key
 
 from jaxreason.errors import InputError
 from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult, Sample
@@ -32,7 +32,7 @@ class _Beam(NamedTuple):
 def step_search(
     model: InferenceModel,
     problems: Sequence[Problem],
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     *,
     scorer: Scorer,
     beam_width: int = 1,

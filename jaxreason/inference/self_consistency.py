@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Key
 
 from jaxreason.errors import InputError
 from jaxreason.inference.model import Cost, Group, InferenceModel, MethodResult, problem_keys
@@ -29,7 +30,7 @@ def early_stopping_vote(
     model: InferenceModel,
     problems: Sequence[Problem],
     num_samples: int,
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     *,
     chunk_size: int = 4,
     equal: Equal = numbers.equal,

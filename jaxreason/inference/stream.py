@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Key
 
 from jaxreason.inference.model import InferenceModel, Prompt
 from jaxreason.sampling.generate import StopCriteria, decode_chunk, prefill_and_sample
@@ -15,7 +15,7 @@ _decode = jax.jit(decode_chunk, static_argnames=("steps", "decoder", "sampling",
 
 
 def stream(
-    model: InferenceModel, prompt: Prompt, key: Key[Array, ""], *, max_tokens: int, stop_ids: tuple[int, ...]
+    model: InferenceModel, prompt: Prompt, key: Key[jax.Array, ""], *, max_tokens: int, stop_ids: tuple[int, ...]
 ) -> Iterator[int]:
     """Yields tokens as they are sampled: up to `max_tokens`, or one of `stop_ids`, which is yielded too."""
     decoder, sampling, limits = model.decoder, model.sampling, StopCriteria(model.max_tokens, stop_ids)

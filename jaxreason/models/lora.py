@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Key
+from flax.traverse_util import unflatten_dict
+from jaxtyping import Key
 
 from jaxreason.errors import InputError
-from jaxreason.types import Params
+from jaxreason.types import Params, flatten_params
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -26,14 +26,14 @@ class Lora(NamedTuple):
 
 
 def init_lora(
-    key: Key[Array, ""], params: Params, *, rank: int, alpha: float, targets: Sequence[str] = TARGETS
+    key: Key[jax.Array, ""], params: Params, *, rank: int, alpha: float, targets: Sequence[str] = TARGETS
 ) -> Lora:
     """Adapters for those linear maps of `params` (unfused) that `targets` names.
 
     A is uniform within 1/√inputs, as in PEFT; B is zero, so the adapters change nothing at first.
     """
     flat = {}
-    for name, weight in sorted(flatten_dict(params, sep=".").items()):
+    for name, weight in sorted(flatten_params(params).items()):
         module, _, leaf = name.rpartition(".")
         if leaf == "weight" and module.rpartition(".")[2] in targets:
             key, own = jax.random.split(key)
@@ -49,7 +49,7 @@ def init_lora(
 
 def attach_scale(params: Params, lora: Lora) -> Params:
     """`params`, in either layout, with `lora_scale` added to each adapted module: the frozen part of a LoRA model."""
-    names = {name.rsplit(".", 2)[0] for name in flatten_dict(lora.adapters, sep=".")}
+    names = {name.rsplit(".", 2)[0] for name in flatten_params(lora.adapters)}
     scale = jnp.float32(lora.scale)
     return merge_trees(params, unflatten_dict({f"{name}.lora_scale": scale for name in names}, sep="."))
 
@@ -63,8 +63,8 @@ def merge_trees(frozen: Params, trained: Params) -> Params:
 
 def merge(params: Params, lora: Lora, *, sign: float = 1.0) -> Params:
     """Parameters W + α/r B A, of unfused `params`."""
-    flat = flatten_dict(params, sep=".")
-    adapters = flatten_dict(lora.adapters, sep=".")
+    flat = flatten_params(params)
+    adapters = flatten_params(lora.adapters)
     for name in adapters:
         module, is_a, _ = name.partition(".lora_A.")
         if is_a:

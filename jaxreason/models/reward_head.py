@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key
 
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.transformer import Transformer, run_completions, run_prompts
-from jaxreason.types import Params, Prompts
+from jaxreason.types import Array, Params, Prompts
 
 
-def add_reward_head(key: Key[Array, ""], params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
+def add_reward_head(key: Key[jax.Array, ""], params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
     """A language model's decoder with a random, small reward head, as in `transformers`' sequence classifiers."""
     head = {"score": {"weight": jax.random.normal(key, (1, cfg.hidden_size)) / cfg.hidden_size}}
     return {"model": params["model"], **head}, replace(cfg, reward=True)

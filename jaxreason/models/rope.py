@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from jaxreason.types import Array
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxreason.distributed.mesh import MESH_AXES, constrain
 from jaxreason.models.attention import KV
@@ -25,7 +25,7 @@ from jaxreason.models.transformer import (
     unembed,
     unembedding,
 )
-from jaxreason.types import PackedBatch, Params, Prompts
+from jaxreason.types import Array, PackedBatch, Params, Prompts
 
 Divergence = Callable[[Array, Array], Array]
 """(student's, teacher's log-probabilities) -> terms to sum over the vocabulary: `jaxreason.objectives.divergence`."""

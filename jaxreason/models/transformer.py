@@ -15,16 +15,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key
 
 from jaxreason.distributed.mesh import BATCH_AXES, constrain
 from jaxreason.models.attention import KV, TIME, AttentionMasks, attend, drop_unit_axes, restore_unit_axes
 from jaxreason.models.config import ModelConfig
 from jaxreason.models.fuse import JOINED
 from jaxreason.models.rope import CosSin, rotate, rotation
-from jaxreason.types import Params, Prompts
+from jaxreason.types import Array, Params, Prompts, flatten_params
 
 INIT = nn.initializers.normal(0.02)
 
@@ -248,7 +247,7 @@ class Transformer(nn.Module):
         return Model(self.cfg, self.dtype, self.remat, self.mesh, name="model")(tokens, inputs)
 
 
-def init(key: Key[Array, ""], cfg: ModelConfig) -> Params:
+def init(key: Key[jax.Array, ""], cfg: ModelConfig) -> Params:
     """Random float32 parameters: normal(0.02) matrices, unit norms, zero biases."""
     tokens = jnp.zeros((1, 1, 1), jnp.int32)
     return Transformer(cfg).init(key, tokens, _layer_inputs(cfg, tokens, jnp.arange(1)))["params"]
@@ -257,7 +256,7 @@ def init(key: Key[Array, ""], cfg: ModelConfig) -> Params:
 def param_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The published name and shape of every parameter."""
     tree = jax.eval_shape(lambda: init(jax.random.key(0), cfg))
-    return {name: leaf.shape for name, leaf in flatten_dict(tree, sep=".").items()}
+    return {name: leaf.shape for name, leaf in flatten_params(tree).items()}
 
 
 def unembedding(params: Params, *, model: Transformer) -> Float[Array, "V D"]:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
+
+from jaxreason.types import Array
 
 EPSILON = 1e-4
 """Added to the standard deviation; TRL's value."""
@@ -75,6 +76,6 @@ def suffix_sum(values: Float[Array, "P G T"]) -> Float[Array, "P G T"]:
     return jnp.flip(jnp.cumsum(jnp.flip(values, axis=-1), axis=-1), axis=-1)
 
 
-def has_reward_variance(rewards: Float[Array | np.ndarray, "P G *K"]) -> Bool[Array | np.ndarray, "P"]:
+def has_reward_variance(rewards: Float[Array, "P G *K"]) -> Bool[Array, "P"]:
     """True where completions of a prompt differ in some reward: a group with a signal."""
     return (rewards != rewards[:, :1]).reshape(len(rewards), -1).any(axis=-1)

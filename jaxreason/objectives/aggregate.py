@@ -5,7 +5,9 @@ micro-batches, or of devices, simply add up to the gradient of the whole. A batc
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
+
+from jaxreason.types import Array
 
 
 def sequence_mean(mask: Bool[Array, "P G T"]) -> Float[Array, "P G T"]:

@@ -11,7 +11,7 @@ from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from jaxreason.objectives.advantages import (
     group_centred,
@@ -26,6 +26,7 @@ from jaxreason.objectives.advantages import (
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean, token_sum
 from jaxreason.objectives.shaping import high_entropy, soft_overlong
 from jaxreason.objectives.surrogates import cispo, k1, k2, k3, ppo_clip, reinforce, sequence_ppo_clip
+from jaxreason.types import Array
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def _kl_penalty(algorithm: Algorithm, scores: TokenScores) -> Float[Array, "P G 
     """β k1 of every token; None where the KL is in the loss, or nowhere."""
     if not algorithm.kl_weight or algorithm.kl_in == "loss":
         return None
+    assert scores.reference_logps is not None, "a KL weight needs reference_logps"
     return jnp.where(scores.mask, algorithm.kl_weight * k1(scores.logps, scores.reference_logps), 0.0)
 
 
@@ -154,6 +156,7 @@ def _weight_tokens(
         factors = algorithm.importance(scores.policy_logps, scores.logps)
         advantages = advantages * jnp.where(scores.mask, factors, 0.0)
     if algorithm.top_entropy < 1:
+        assert scores.policy_entropy is not None, "top_entropy needs policy_entropy"
         advantages = advantages * high_entropy(scores.policy_entropy, scores.mask, share=algorithm.top_entropy)
     return advantages
 

@@ -5,7 +5,9 @@ summed chunk by chunk (`jaxreason.models.full_divergence`).
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from jaxreason.types import Array
 
 
 def forward_kl(student: Float[Array, "*batch"], teacher: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -1,9 +1,10 @@
 """Further rewards and weights: a completion's length, its sampler, the entropy of its tokens."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxreason.objectives.surrogates import LOG_RATIO_LIMIT
+from jaxreason.types import Array
 
 
 def soft_overlong(

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
+
+from jaxreason.types import Array
 
 LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped before exp, so that one absurd token gives a large finite loss instead of inf."""

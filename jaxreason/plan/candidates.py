@@ -6,10 +6,9 @@ from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from jaxreason.distributed.mesh import make_mesh, num_batch_shards
+from jaxreason.distributed.mesh import Devices, make_mesh, num_batch_shards
 from jaxreason.models.partition import indivisible_dim
 from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import StepSpec
@@ -101,7 +100,7 @@ def extrapolate_memory(measured: Plan, spec: StepSpec) -> float:
     return max(sampling + rest[0] * (after[0] / before[0]), updating + rest[1] * (after[1] / before[1]))
 
 
-def meshes(spec: StepSpec, devices: tuple[jax.Device, ...]) -> Iterator[StepSpec]:
+def meshes(spec: StepSpec, devices: Devices) -> Iterator[StepSpec]:
     """The same step on each mesh that divides it, the smallest tensor axis first."""
     for tensor in range(1, len(devices) + 1):
         sizes = (1, len(devices) // tensor, tensor)

@@ -47,11 +47,11 @@ def measure(function: jax.stages.Wrapped, *args: Any, **kwargs: Any) -> tuple[Fi
     """Compiles a jitted function for `ShapeDtypeStruct`s with shardings; returns its figures and results' shapes."""
     traced = function.trace(*args, **kwargs)
     devices = jax.tree.leaves((args, kwargs))[0].sharding.device_set
-    level = jax.config.jax_optimization_level
+    level = jax.config.jax_optimization_level  # pyright: ignore[reportAttributeAccessIssue]
     if next(iter(devices)).platform == "tpu":
         jax.config.update("jax_optimization_level", TPU_OPTIMIZATION_LEVEL)
     try:
-        compiled = traced.lower().compile()
+        compiled: Any = traced.lower().compile()  # its figures are optional, except on CPU, GPU and TPU
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -68,8 +68,8 @@ def measure(function: jax.stages.Wrapped, *args: Any, **kwargs: Any) -> tuple[Fi
     )
     flops, traffic = np.array([cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)]) + repeated
     working = memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
-    totals = map(float, (memory.argument_size_in_bytes, working, flops, traffic))
-    figures = Figures(*totals, collective_bytes(compiled.as_text()))
+    arguments, working, flops, traffic = map(float, (memory.argument_size_in_bytes, working, flops, traffic))
+    figures = Figures(arguments, working, flops, traffic, collective_bytes(compiled.as_text()))
     results = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         traced.out_info,
@@ -84,7 +84,7 @@ def matmuls(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, float, flo
     The body of a `while` loop counts as one execution.
     """
     for eqn in jaxpr.eqns:
-        shapes = [x.aval for x in (*eqn.invars, *eqn.outvars)]
+        shapes: list[Any] = [x.aval for x in (*eqn.invars, *eqn.outvars)]
         if eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             depth = prod(shapes[0].shape[axis] for axis in contracted)
@@ -97,7 +97,8 @@ def matmuls(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, float, flo
 def collective_bytes(program: str) -> dict[str, float]:
     """Bytes that each device sends in one run of a compiled program (HLO text), by kind of collective."""
     computations = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)^\}", program, re.S | re.M))
-    totals, seen = dict.fromkeys(COLLECTIVES, 0.0), set()
+    totals: dict[str, float] = {kind: 0.0 for kind in COLLECTIVES}
+    seen = set()
 
     def visit(name: str, times: int) -> None:
         counted = set()

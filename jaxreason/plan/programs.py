@@ -161,14 +161,14 @@ def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     return found
 
 
-def _part(size: int, spec: StepSpec, over: Callable[..., jax.ShapeDtypeStruct]) -> Batch:
+def _part(size: int, spec: StepSpec, over: Callable[..., Any]) -> Batch:
     rows = size, spec.group_size, spec.max_tokens
     ids, mask, reals = (over(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
     rollouts = Rollouts(_prompts(size, spec.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
     return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals, None)
 
 
-def _prompts(count: int, tokens: int, over: Callable[..., jax.ShapeDtypeStruct]) -> Prompts:
+def _prompts(count: int, tokens: int, over: Callable[..., Any]) -> Prompts:
     shape = count, bucket(tokens)
     return Prompts(over(shape, jnp.int32), over(shape, jnp.bool))
 

@@ -10,6 +10,7 @@ from math import prod
 import jax
 from jax.experimental import topologies
 
+from jaxreason.distributed.mesh import Devices
 from jaxreason.errors import InputError
 from jaxreason.runs import choose
 
@@ -42,7 +43,7 @@ SLICES = {f"{chip}:{shape}": chip for chip in CHIPS for shape in (FLAT if chip i
 @dataclass(frozen=True)
 class Slice:
     name: str
-    devices: tuple[jax.Device, ...]
+    devices: Devices
     """Targets of compilation; programs run on them only if they are present."""
     chip: Chip | None
     """None: peaks unknown."""

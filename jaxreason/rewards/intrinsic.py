@@ -10,13 +10,13 @@ from math import log
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from jaxreason.models.scoring import Scores
 from jaxreason.rewards import numbers
 from jaxreason.rewards.votes import cluster_answers, majority_vote
 from jaxreason.tasks.problem import Problem
+from jaxreason.types import Array
 
 
 class IntrinsicReward(NamedTuple):
@@ -25,7 +25,7 @@ class IntrinsicReward(NamedTuple):
     of_scores: Callable[[Scores, Bool[Array, "P G T"]], Float[Array, "P G"]]
 
 
-def _mean(values: Float[Array | np.ndarray, "P G T"], mask: Bool[Array, "P G T"]) -> Float[Array, "P G"]:
+def _mean(values: Float[Array, "P G T"], mask: Bool[Array, "P G T"]) -> Float[Array, "P G"]:
     return jnp.sum(jnp.where(mask, values, 0.0), axis=-1) / jnp.maximum(mask.sum(axis=-1), 1)
 
 

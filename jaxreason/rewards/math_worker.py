@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 MEMORY = 4 << 30
 """Bytes of address space of a child; a pair that needs more counts as different."""
@@ -59,7 +60,8 @@ def load() -> Callable[[str, str], bool]:
     from sympy import FiniteSet, Interval
 
     def expressions(text: str) -> list:
-        return parse(f"${text}$", fallback_mode="no_fallback", parsing_timeout=None)
+        no_timeout: Any = None  # annotated as int there, documented as optional
+        return parse(f"${text}$", fallback_mode="no_fallback", parsing_timeout=no_timeout)
 
     def equal(gold: str, answer: str) -> bool:
         sides = expressions(gold), expressions(answer)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Key
 from rich.console import Console
 
 from jaxreason.distributed.mesh import gather_to_host
@@ -26,7 +26,7 @@ from jaxreason.types import Params
 from jaxreason.weights import save_folder, save_lora
 
 
-def evaluation_key(cfg: TrainConfig) -> Key[Array, ""]:
+def evaluation_key(cfg: TrainConfig) -> Key[jax.Array, ""]:
     return jax.random.fold_in(jax.random.key(cfg.run.seed), EVALUATION)
 
 
@@ -36,7 +36,7 @@ def evaluate_sets(
     sampler: ProblemSampler,
     *,
     samples: int,
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     console: Console,
     label: str,
     graders: Mapping[str, Reward] = MappingProxyType({}),
@@ -79,7 +79,7 @@ def generate_samples(
     sampler: ProblemSampler,
     *,
     group_size: int,
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
 ) -> list[dict[str, Any]]:
     """`Evaluation.samples` of completions of training problems by `params`, called `name`; what they cost is added to
     OUT/generated.jsonl."""

@@ -52,10 +52,10 @@ def write_pairs(run: Run, setup: Setup, task: Task, problems: Sequence[Problem],
     flags = run.flags
     generators = flags["generators"].split(",") if flags["generators"] else [flags["model"]]
     wanted = flags["pair_types"] or f"{flags['model']} right>{flags['model']} wrong"
-    pair_types = [tuple(pair_type.split(">")) for pair_type in wanted.split(",")]
+    pair_types = [(chosen, rejected) for chosen, _, rejected in (each.partition(">") for each in wanted.split(","))]
     sources = [f"{generator} {grade}" for generator in generators for grade in ("right", "wrong")]
     for pair_type in pair_types:
-        if len(pair_type) != 2 or not set(pair_type) <= set(sources):
+        if not set(pair_type) <= set(sources):
             raise InputError(f"--pair-types {'>'.join(pair_type)!r} is not 'A>B' of two among {', '.join(sources)}")
     samples = []
     for generator in generators:
@@ -141,7 +141,7 @@ def _teacher_document(
         return document
     if sample.tokens is None or sample.topk is None:
         raise InputError(f"{sample.name} has no stored tokens: give --teacher-top-k 0, or a file with top_ids")
-    prompt = document.loss_mask.index(True)
+    prompt = document.prompt_length
     if sample.tokens != list(document.tokens[prompt:]) or sample.topk[0].max() >= setup.tokenizer.vocab_size:
         student = run.flags["model"]
         raise InputError(
@@ -175,7 +175,7 @@ def _stored_topk(flags: DistillFlags, documents: list[Document], teacher: Teache
         packed = pack(placed, rows=PACKED_ROWS, length=flags.seq_len)
         ids, logps = jax.device_get(topk(teacher.params, packed))
         for document, row, begin in placed:
-            prompt, positions = document.loss_mask.index(True), packed.target_positions[row]
+            prompt, positions = document.prompt_length, packed.target_positions[row]
             own = row, (positions >= begin + prompt) & (positions < begin + len(document.tokens))
             stored = {"tokens": document.tokens[prompt:], "temperature": temperature}
             yield stored | {"top_ids": ids[own].tolist(), "top_logps": logps[own].tolist()}

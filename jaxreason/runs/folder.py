@@ -134,14 +134,14 @@ class RunFolder:
             write_text(file, "".join(f"{line.decode()}\n" for line in lines if _step(line) <= step))
         self._events = SummaryWriter(str(self.path), purge_step=step + 1, flush_secs=10)
 
-    def log(self, metrics: dict[str, float | int], samples: Sequence[dict] = ()) -> None:
+    def log(self, metrics: Mapping[str, Any], samples: Sequence[dict] = ()) -> None:
         self.append("samples.jsonl", samples)
         self.append("metrics.jsonl", [metrics])
         for name, value in metrics.items():
             if self._events is not None and name != "step":
                 self._events.add_scalar(name, value, metrics["step"])
 
-    def append(self, name: str, rows: Sequence[dict]) -> None:
+    def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not is_main_process():
             return
         try:

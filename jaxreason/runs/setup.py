@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxreason.analysis import LABELLERS, PatternMonitor
 from jaxreason.distributed.mesh import jit_batch_sharded, mesh_from_flag
@@ -40,7 +40,7 @@ from jaxreason.training import (
 )
 from jaxreason.training.collect import Scorer
 from jaxreason.training.state import make_optimizer as adamw
-from jaxreason.types import Params, Rollouts
+from jaxreason.types import Array, Params, Rollouts
 from jaxreason.weights import load_model
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

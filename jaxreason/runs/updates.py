@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxreason.distributed.mesh import shard_batch
 from jaxreason.errors import InputError
@@ -19,6 +19,7 @@ from jaxreason.runs.run import Run
 from jaxreason.runs.setup import Setup
 from jaxreason.training import MicrobatchedUpdate, TrainState, supervised_update
 from jaxreason.training.updates import LossStats, Metrics
+from jaxreason.types import Array
 
 Update = Callable[[TrainState, Any], tuple[TrainState, dict[str, float]]]
 """An update that donates the state and returns its metrics as host numbers, `seconds_update` among them."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Bool, Int, Key
 
 from jaxreason.distributed.mesh import (
     BATCH_AXES,
@@ -28,7 +28,7 @@ from jaxreason.sampling.decoder import Decoder, gather_rows, insert_rows, resize
 from jaxreason.sampling.draw import Sampling
 from jaxreason.sampling.generate import SampledTokens, SamplerState, StopCriteria, decode_chunk, prefill_and_sample
 from jaxreason.sampling.slot_table import STEPS, Admit, Decode, ResizeCache, Shrink, SlotTable
-from jaxreason.types import Params, Prompts, Rollouts
+from jaxreason.types import Array, Params, Prompts, Rollouts
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sampler:
         params: Params,
         prompts: Prompts,
         *,
-        keys: Key[Array, "P G"],
+        keys: Key[jax.Array, "P G"],
         row_limits: Int[np.ndarray, "P"] | None = None,
     ) -> Rollouts:
         """Completions of prompt p end after `row_limits[p]` tokens, or `max_tokens` if that is fewer."""
@@ -62,7 +62,7 @@ class Sampler:
         return table.rollouts(slice(None), prompts, self.stop_ids)
 
     def stream(
-        self, params: Params, prompts: Prompts, *, keys: Key[Array, "P G"]
+        self, params: Params, prompts: Prompts, *, keys: Key[jax.Array, "P G"]
     ) -> Iterator[tuple[Int[np.ndarray, "N"], Rollouts]]:
         """Yields (prompt indices, rollouts) as groups finish."""
         table = self._slot_table(keys)
@@ -70,16 +70,16 @@ class Sampler:
             if finished.size:
                 yield finished, table.rollouts(finished, _select(prompts, finished), self.stop_ids)
 
-    def _slot_table(self, keys: Key[Array, "P G"]) -> SlotTable:
-        shards = num_batch_shards(self.mesh)
-        return SlotTable(*keys.shape, self.max_tokens, rows=self.rows, shards=shards, steps=STEPS)
+    def _slot_table(self, keys: Key[jax.Array, "P G"]) -> SlotTable:
+        (P, G), shards = keys.shape, num_batch_shards(self.mesh)
+        return SlotTable(P, G, self.max_tokens, rows=self.rows, shards=shards, steps=STEPS)
 
     def _run(
         self,
         table: SlotTable,
         params: Params,
         prompts: Prompts,
-        keys: Key[Array, "P G"],
+        keys: Key[jax.Array, "P G"],
         row_limits: Int[np.ndarray, "P"] | None = None,
     ) -> Iterator[Int[np.ndarray, "N"]]:
         """Executes the actions of `table`; yields the prompts that finished after each."""
@@ -124,8 +124,8 @@ def _select(prompts: Prompts, which: Int[np.ndarray, "N"]) -> Prompts:
 def prefill(
     params: Params,
     prompts: Prompts,
-    keys: Key[Array, "P G"],
-    row_limits: Int[Array | np.ndarray, "P"],
+    keys: Key[jax.Array, "P G"],
+    row_limits: Int[Array, "P"],
     *,
     sampler: Sampler,
     cache_size: int,
@@ -147,10 +147,10 @@ def prefill(
 def insert(
     params: Params,
     prompts: Prompts,
-    keys: Key[Array, "Q G"],
-    row_limits: Int[Array | np.ndarray, "Q"],
+    keys: Key[jax.Array, "Q G"],
+    row_limits: Int[Array, "Q"],
     live: SamplerState,
-    slots: Int[Array | np.ndarray, "Q"],
+    slots: Int[Array, "Q"],
     *,
     sampler: Sampler,
 ) -> tuple[SamplerState, SampledTokens]:
@@ -186,9 +186,9 @@ def decode(
 @partial(jax.jit, static_argnames="mesh")
 def shrink(
     live: SamplerState,
-    slots: Int[Array | np.ndarray, "Q"],
-    members: Int[Array | np.ndarray, "Q H"],
-    real: Bool[Array | np.ndarray, "Q H"],
+    slots: Int[Array, "Q"],
+    members: Int[Array, "Q H"],
+    real: Bool[Array, "Q H"],
     *,
     mesh: Mesh | None,
 ) -> SamplerState:

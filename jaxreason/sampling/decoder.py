@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxreason.models.attention import KV, TIME, drop_unit_axes, restore_unit_axes
 from jaxreason.models.transformer import Transformer, init_caches, run_prompts, run_step, unembed
-from jaxreason.types import Params, Prompts
+from jaxreason.types import Array, Params, Prompts
 
 
 class DecodeState(NamedTuple):
@@ -24,9 +24,9 @@ class DecodeState(NamedTuple):
     """Pytree of [P ...] arrays that the completions of a prompt share."""
     cache: Any
     """Pytree of `KV`s with unit axes dropped (`drop_unit_axes`): each completion's own keys and values."""
-    begin: Int[Array, "P"]
+    begin: Int[jax.Array, "P"]
     """Cache index of the first completion token."""
-    slot: Int[Array, ""]
+    slot: Int[jax.Array, ""]
     """Cache index of the next token."""
 
 
@@ -87,7 +87,7 @@ def insert_rows(state: DecodeState, new: DecodeState, rows: Int[Array, "Q"]) -> 
     return state._replace(prompt=prompt, begin=state.begin.at[rows].set(state.slot))
 
 
-def resize_cache(state: DecodeState, first: Int[Array, ""], cache_size: int) -> DecodeState:
+def resize_cache(state: DecodeState, first: Int[Array, ""] | int, cache_size: int) -> DecodeState:
     """A cache of `cache_size` tokens that begins with today's index `first`."""
     indices = first + jnp.arange(cache_size)  # clipped ones repeat the last entry and are written before they are read
 

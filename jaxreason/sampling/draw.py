@@ -5,9 +5,10 @@ from math import inf
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxreason.errors import InputError
+from jaxreason.types import Array
 
 BLOCK = 256
 """Width of the second level of the two-level search: about the square root of a large vocabulary."""

@@ -5,24 +5,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key
 
 from jaxreason.sampling.decoder import Decoder, DecodeState
 from jaxreason.sampling.draw import Sampling, draw
-from jaxreason.types import Params, Prompts, Rollouts
+from jaxreason.types import Array, Params, Prompts, Rollouts
 
 
 class SamplerState(NamedTuple):
     """Completions being decoded."""
 
     state: DecodeState
-    keys: Key[Array, "P G"]
-    last: Int[Array, "P G"]
+    keys: Key[jax.Array, "P G"]
+    last: Int[jax.Array, "P G"]
     """The most recent token."""
-    alive: Bool[Array, "P G"]
+    alive: Bool[jax.Array, "P G"]
     """False once a stop token or the length limit has ended the completion."""
-    row_limits: Int[Array, "P G"]
+    row_limits: Int[jax.Array, "P G"]
     """Maximum number of tokens of each completion."""
 
 
@@ -43,7 +42,7 @@ class StopCriteria(NamedTuple):
     stop_ids: tuple[int, ...]
 
 
-def completion_keys(key: Key[Array, ""], indices: Int[Array | np.ndarray, "P"], group_size: int) -> Key[Array, "P G"]:
+def completion_keys(key: Key[jax.Array, ""], indices: Int[Array, "P"], group_size: int) -> Key[jax.Array, "P G"]:
     """One key per completion, from the problem's own index: samples do not depend on the rest of the batch."""
     per_problem = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(indices))
     return jax.vmap(lambda k: jax.random.split(k, group_size))(per_problem)
@@ -53,7 +52,7 @@ def generate(
     params: Params,
     prompts: Prompts,
     *,
-    keys: Key[Array, "P G"],
+    keys: Key[jax.Array, "P G"],
     decoder: Decoder,
     max_tokens: int,
     stop_ids: tuple[int, ...],
@@ -75,8 +74,8 @@ def generate(
 def prefill_and_sample(
     params: Params,
     prompts: Prompts,
-    keys: Key[Array, "P G"],
-    row_limits: Int[Array | np.ndarray, "P"],
+    keys: Key[jax.Array, "P G"],
+    row_limits: Int[Array, "P"],
     *,
     cache_size: int,
     decoder: Decoder,

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int, Key
 
 from jaxreason.sampling.decoder import Decoder, DecodeState
 from jaxreason.sampling.draw import Sampling, draw
-from jaxreason.types import Params, Prompts, Rollouts, TokenMap
+from jaxreason.types import Array, Params, Prompts, Rollouts, TokenMap
 
 
 class GuidedParams(NamedTuple):
@@ -117,7 +117,7 @@ def trace_guidance(
     params: GuidedParams,
     rollouts: Rollouts,
     *,
-    keys: Key[Array, "P G"],
+    keys: Key[jax.Array, "P G"],
     decoder: GuidedDecoder,
     sampling: Sampling,
 ) -> GuidanceTrace:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Key
 
 from jaxreason.errors import InputError
 from jaxreason.models.config import ModelConfig
@@ -150,7 +150,7 @@ class SampledBatch(NamedTuple):
 
 
 def sample_problems(
-    sampler: ProblemSampler, params: Params, problems: Sequence[Problem], *, group_size: int, key: Key[Array, ""]
+    sampler: ProblemSampler, params: Params, problems: Sequence[Problem], *, group_size: int, key: Key[jax.Array, ""]
 ) -> Iterator[SampledBatch]:
     """Samples `group_size` completions of any number of problems, a batch per padded prompt length.
 

@@ -104,9 +104,7 @@ class SlotTable:
             case ResizeCache(first, cache_size):
                 self.begin, self.cache_index, self.cache_size = self.begin - first, self.cache_index - first, cache_size
 
-    def record(
-        self, action: Admit | Decode, sampled: SampledTokens, alive: Bool[np.ndarray, "P G"]
-    ) -> Int[np.ndarray, "N"]:
+    def record(self, action: Action, sampled: SampledTokens, alive: Bool[np.ndarray, "P G"]) -> Int[np.ndarray, "N"]:
         """Stores the tokens of an action and which slots are `alive` after it; returns the prompts that finished."""
         slots = action.slots if isinstance(action, Admit) else np.arange(len(self.prompt))
         if isinstance(action, Decode):

@@ -16,6 +16,11 @@ class Document(NamedTuple):
     topk: tuple[Int[np.ndarray, "M C"], Float[np.ndarray, "M C"]] | None = None
     """A teacher's C most probable tokens at each of the M positions with a loss, and their log-probabilities."""
 
+    @property
+    def prompt_length(self) -> int:
+        """Number of tokens before the first with a loss."""
+        return 1 if self.loss_mask is None else self.loss_mask.index(True)
+
 
 def prompt_completion(prompt: Sequence[int], completion: Sequence[int], name: str = "a text") -> Document:
     """A document with the loss on the completion only."""

@@ -7,7 +7,7 @@ name of the pre-tokenizer (`tokenizer.ggml.pre`); `PRE_TOKENIZERS` has the one o
 from typing import Any
 
 from gguf import GGUFReader, TokenType
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from jaxreason.errors import InputError

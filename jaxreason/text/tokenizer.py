@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import tokenizers
 from gguf import GGUFReader
 from sentencepiece import SentencePieceProcessor
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxreason.errors import InputError
 from jaxreason.text.gguf_vocabulary import byte_level_tokenizer, metadata, sentencepiece_model, vocabulary

@@ -6,32 +6,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxreason.models.scoring import Scores
 from jaxreason.objectives.advantages import has_reward_variance
 from jaxreason.objectives.algorithms import Algorithm, TokenScores, advantages_of
-from jaxreason.types import Rollouts
+from jaxreason.types import Array, Rollouts
 
 
 class Batch(NamedTuple):
     """What a policy update learns from; micro-batches split it along P."""
 
     rollouts: Rollouts
-    advantages: Float[Array | np.ndarray, "P G #T"]
+    advantages: Float[Array, "P G #T"]
     """Of every token, or [P G 1] of whole completions."""
-    weights: Float[Array | np.ndarray, "P G T"]
-    reference_logps: Float[Array | np.ndarray, "P G T"]
+    weights: Float[Array, "P G T"]
+    reference_logps: Float[Array, "P G T"]
     """Zeros where there is no reference model."""
-    consumed: Int[Array | np.ndarray, "*parts"] | int | None
+    consumed: Int[Array, "*parts"] | int | None
     """Prompts that were sampled for it, in all (per device under `pmap`)."""
 
 
 def make_batch(
     rollouts: Rollouts,
-    rewards: Float[Array | np.ndarray, "P G"] | Float[Array | np.ndarray, "P G K"],
+    rewards: Float[Array, "P G"] | Float[Array, "P G K"],
     algorithm: Algorithm,
-    reference_logps: Float[Array | np.ndarray, "P G T"] | None = None,
+    reference_logps: Float[Array, "P G T"] | None = None,
     *,
     policy_scores: Scores | None = None,
     reward_weights: Sequence[float] = (),
@@ -63,9 +63,10 @@ def make_batch(
         token_weights = algorithm.aggregate(jnp.asarray(rollouts.mask & counted[..., None]))
         rewards, scores = jax.tree.map(jnp.asarray, (rewards, scores))
         advantages = advantages_of(algorithm, rewards, weights, scores)
-    if algorithm.importance:
+    if policy_scores is not None and algorithm.importance:
         rollouts = rollouts._replace(logps=policy_scores.logps)
     if reference_logps is None:
         reference_logps = np.zeros_like(rollouts.logps)
     consumed = len(rewards) if consumed is None else consumed
-    return Batch(rollouts, *jax.device_get((advantages, token_weights)), reference_logps, np.array(consumed, np.int32))
+    advantages, token_weights = jax.device_get((advantages, token_weights))
+    return Batch(rollouts, advantages, token_weights, reference_logps, np.array(consumed, np.int32))

@@ -2,18 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from jaxreason.errors import InputError
 from jaxreason.training.state import TrainState
-from jaxreason.types import Params
+from jaxreason.types import Params, flatten_params
 
-_POLICIES = ocp.training.preservation_policies
+_POLICIES: Any = ocp.training.preservation_policies
 
 
 def _bare(state: TrainState) -> TrainState:
@@ -22,7 +22,7 @@ def _bare(state: TrainState) -> TrainState:
     return state._replace(step=np.array(state.step), position=np.array(state.position), key=key)
 
 
-def _shape(x: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct | np.ndarray:
+def _shape(x: Any) -> Any:
     """What orbax needs to know of an array to restore it; of a host array, that it is one."""
     return x if isinstance(x, np.ndarray) else ocp.arrays.to_shape_dtype_struct(x)
 
@@ -34,8 +34,8 @@ def _cause(error: BaseException) -> str:
 
 def _difference(stored: Params, ours: Params) -> str:
     """The first parameter that only one of two trees has, or in another shape, in words; empty if there is none."""
-    stored, ours = (flatten_dict(tree, sep=".") for tree in (stored, ours))
-    for name in sorted(stored.keys() | ours.keys()):
+    stored, ours = (flatten_params(tree) for tree in (stored, ours))
+    for name in sorted({*stored, *ours}):
         there, here = (tuple(tree[name].shape) if name in tree else "missing" for tree in (stored, ours))
         if there != here:
             return f"{name} is {there} there, {here} here"
@@ -55,8 +55,8 @@ class Checkpoints:
         best = _POLICIES.BestN(
             get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
         )
-        self._orbax = ocp.training.Checkpointer(
-            self.folder,
+        self._orbax: Any = ocp.training.Checkpointer(
+            str(self.folder),
             preservation_policy=_POLICIES.AnyPreservationPolicy([_POLICIES.LatestN(keep), best]),
             cleanup_tmp_directories=True,
         )
@@ -94,7 +94,7 @@ class Checkpoints:
         """The checkpoint of `step`, in the shapes and on the devices of `like`."""
         try:
             difference = _difference(self._orbax.metadata(step).metadata["params"], like.params)
-            state = None if difference else self._orbax.load(step, jax.tree.map(_shape, _bare(like)))
+            state = like if difference else self._orbax.load(step, jax.tree.map(_shape, _bare(like)))
         except Exception as error:  # orbax and tensorstore raise many kinds for one cause: the files are not whole
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read ({_cause(error)}); delete that folder to go on "

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int, Key
 
 from jaxreason.errors import InputError
 from jaxreason.models.lora import merge_trees
@@ -23,7 +23,7 @@ from jaxreason.sampling.continuous_batching import concat_in_order
 from jaxreason.sampling.rollout import ProblemSampler, decode_completions
 from jaxreason.tasks import Problem
 from jaxreason.training.state import TrainState, data_order, training_keys
-from jaxreason.types import Params, Rollouts
+from jaxreason.types import Array, Params, Rollouts
 
 Scorer = Callable[..., Scores]
 """The jitted `score_completions`: (params, prompts, tokens, mask) -> Scores."""
@@ -117,7 +117,7 @@ def collect_groups(
 
 def next_prompt_batch(
     state: TrainState, problems: Sequence[Problem], prompts: int, group_size: int, *, offset: int = 0
-) -> tuple[list[Problem], Key[Array, "P G"]]:
+) -> tuple[list[Problem], Key[jax.Array, "P G"]]:
     """The problems that come next (`offset` later) and the keys of their completions, both from the state alone."""
     position = int(state.position) + offset
     order = data_order(state._replace(position=jnp.int32(position)), len(problems))
@@ -128,7 +128,7 @@ def next_prompt_batch(
 def _sample_and_grade(
     params: Params,
     problems: list[Problem],
-    keys: Key[Array, "P G"],
+    keys: Key[jax.Array, "P G"],
     sampler: ProblemSampler,
     weights: Mapping[Reward | IntrinsicReward, float],
     graders: Mapping[str, Reward],
@@ -145,7 +145,7 @@ def _sample_and_grade(
             grader.add(done.tolist(), decode_completions(part, sampler.tokenizer))
             parts.append((done, part))
         rollouts = concat_in_order(parts)
-        scores = score and jax.device_get(score(params, rollouts.prompts, rollouts.tokens, rollouts.mask))
+        scores: Any = score and jax.device_get(score(params, rollouts.prompts, rollouts.tokens, rollouts.mask))
         sampled = time.perf_counter()
     grades = grader.grades
     rewards = [
@@ -172,7 +172,7 @@ def _signals(collected: CollectedGroups) -> int:
     return int(has_reward_variance(collected.sampled.rewards).sum())
 
 
-def tree_index(groups: RolloutGroups, index: np.ndarray | slice) -> RolloutGroups:
+def tree_index(groups: RolloutGroups, index: Array | slice) -> RolloutGroups:
     return jax.tree.map(lambda x: np.asarray(x)[index], groups)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxreason.models.lora import merge_trees
 from jaxreason.models.scoring import Divergence, Scores, encode_packed, packed_divergence, topk_divergence
@@ -20,7 +20,7 @@ from jaxreason.training.collect import next_prompt_batch
 from jaxreason.training.state import TrainState
 from jaxreason.training.supervised import SFTBatch
 from jaxreason.training.updates import LossStats
-from jaxreason.types import Params, Rollouts
+from jaxreason.types import Array, Params, Rollouts
 
 
 def distill_loss(
@@ -54,6 +54,8 @@ def topk_distill_loss(
     params: Params, batch: SFTBatch, *, model: Transformer, divergence: Divergence, temperature: float = 1.0
 ) -> tuple[Float[Array, ""], LossStats]:
     """`distill_loss` from the teacher's stored most probable tokens (see `topk_divergence`)."""
+    if batch.topk is None:
+        raise ValueError("the batch stores no tokens of a teacher: give documents with `topk`, or use distill_loss")
     hidden, _ = encode_packed(params, batch.packed, model=model)
     values = topk_divergence(
         params,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from jaxreason.distributed.mesh import num_batch_shards, shard_batch
 from jaxreason.models.lora import merge_trees
@@ -37,7 +37,7 @@ from jaxreason.training.updates import (
     loss_given_prompts,
     merge_inner_metrics,
 )
-from jaxreason.types import Params, Prompts, Rollouts
+from jaxreason.types import Array, Params, Prompts, Rollouts
 
 SHORTEST = 32
 """Tokens below which micro-batches are not cut any shorter: each length is compiled once."""
@@ -132,7 +132,7 @@ def accumulate(
 def apply(
     state: TrainState,
     total: GradAccumulator,
-    consumed: Int[Array | np.ndarray, "*parts"] | None,
+    consumed: Int[Array, "*parts"] | None,
     *,
     spec: PolicyLossSpec,
     optimizer: optax.GradientTransformation,
@@ -157,7 +157,7 @@ def plan_microbatches(
     """
     batch = jax.tree.map(np.asarray, batch._replace(consumed=None))
     (weights, (_, G, T)), shards = (batch.weights, batch.weights.shape), num_batch_shards(model.mesh)
-    moves = weights.any(axis=(1, 2)) if dense else (weights * batch.advantages != 0).any(axis=(1, 2))
+    moves = np.any(weights if dense else weights * batch.advantages != 0, axis=(1, 2))
     longest, prompt = batch.rollouts.lengths.max(axis=1).tolist(), batch.rollouts.prompts.lengths.tolist()
     if not moves.any():  # the optimiser takes its step nevertheless
         moves[np.argmin(longest)] = True

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxreason.data.jsonl import PreferencePair
 from jaxreason.models.reward_head import score_rewards
@@ -17,22 +17,22 @@ from jaxreason.objectives.preference import Preference, bradley_terry, dpo
 from jaxreason.sampling.rollout import bucket, pad_prompts
 from jaxreason.training.state import TrainState, data_order
 from jaxreason.training.updates import LossStats
-from jaxreason.types import Params, Rollouts
+from jaxreason.types import Array, Params, Rollouts
 
 
 class PairBatch(NamedTuple):
     completions: Rollouts
     """Two for each prompt: the chosen, then the rejected one."""
-    reference_logps: Float[Array | np.ndarray, "P 2"]
+    reference_logps: Float[Array, "P 2"]
     """Of whole completions, under the model before tuning."""
-    weights: Float[Array | np.ndarray, "P"]
+    weights: Float[Array, "P"]
     """1 / number of pairs of the whole batch; 0 where there is nothing to choose."""
-    consumed: Int[Array | np.ndarray, "*parts"] | None
+    consumed: Int[Array, "*parts"] | None
     """Pairs, or prompts, in the batch (per device under `pmap`)."""
 
 
 def best_worst_pairs(
-    rollouts: Rollouts, rewards: Float[Array | np.ndarray, "P G"], reference_logps: Float[Array, "P G"]
+    rollouts: Rollouts, rewards: Float[Array, "P G"], reference_logps: Float[Array, "P G"]
 ) -> PairBatch:
     """The best and the worst completion of every prompt; a prompt without a difference in reward has weight 0."""
     rewards = jnp.asarray(rewards)
@@ -123,7 +123,7 @@ def score_pairs(
     pairs: Sequence[PreferencePair],
     *,
     pairs_per_step: int,
-    score: Callable[[Params, Rollouts], Array | np.ndarray],
+    score: Callable[[Params, Rollouts], Array],
 ) -> Float[np.ndarray, "N 2"]:
     """`score` (the jitted `completion_logps` or `completion_rewards`) of both sides of every pair, in batches of one
     size."""

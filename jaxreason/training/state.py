@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key
+from jaxtyping import Int, Key
 
 from jaxreason.distributed.mesh import put_global
 from jaxreason.models.partition import Rules, shardings
-from jaxreason.types import Params
+from jaxreason.types import Array, Params
 
 TRAINING, EVALUATION = 0, 1
 """Folded into a run's key, so that no key serves twice."""
@@ -29,7 +29,7 @@ class TrainState(NamedTuple):
     """Batches learned from; an update counts its batch, whether the optimiser moved or not."""
     position: Int[Array, ""]
     """Examples (prompts, documents, pairs) consumed: where the data goes on after a restart."""
-    key: Key[Array, ""]
+    key: Key[jax.Array, ""]
     """Root of all randomness; step s uses it with `step` or `position` folded in."""
 
 
@@ -61,7 +61,7 @@ def data_order(state: TrainState, size: int) -> Iterator[int]:
         epoch, begin = epoch + 1, 0
 
 
-def training_keys(state: TrainState) -> Key[Array, "2"]:
+def training_keys(state: TrainState) -> Key[jax.Array, "2"]:
     """The key of sampling and the key of the data's order."""
     return jax.random.split(jax.random.fold_in(state.key, TRAINING))
 
@@ -107,9 +107,9 @@ def skip_not_finite(inner: optax.GradientTransformation) -> optax.GradientTransf
     def init(params: Params) -> SkipState:
         return SkipState(jnp.zeros((), jnp.int32), inner.init(params))
 
-    def update(grads: Params, state: SkipState, params: Params = None) -> tuple[Params, SkipState]:
-        finite = jnp.all(jnp.array([jnp.isfinite(grad).all() for grad in jax.tree.leaves(grads)]))
-        updates, new = inner.update(grads, state.inner, params)
+    def update(updates: Params, state: Any, params: Params = None) -> tuple[Params, SkipState]:
+        finite = jnp.all(jnp.array([jnp.isfinite(grad).all() for grad in jax.tree.leaves(updates)]))
+        updates, new = inner.update(updates, state.inner, params)
         updates = jax.tree.map(lambda x: jnp.where(finite, x, 0), updates)
         new = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, state.inner)
         return updates, SkipState(state.skipped + ~finite, new)

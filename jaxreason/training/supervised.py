@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxreason.data.packing import Placement, first_fit, pack, pack_teacher_topk
 from jaxreason.models.scoring import TopK, score_packed
@@ -14,14 +14,14 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.text.documents import Document
 from jaxreason.training.state import TrainState, data_order
 from jaxreason.training.updates import LossStats
-from jaxreason.types import PackedBatch, Params
+from jaxreason.types import Array, PackedBatch, Params
 
 
 class SFTBatch(NamedTuple):
     packed: PackedBatch
-    weights: Float[Array | np.ndarray, "P M"]
+    weights: Float[Array, "P M"]
     """1 / number of target tokens of the whole batch for each of them, 0 for padding."""
-    consumed: Int[Array | np.ndarray, "*parts"] | None
+    consumed: Int[Array, "*parts"] | None
     """Documents in the batch (per device under `pmap`)."""
     topk: TopK | None = None
     """The teacher's most probable tokens [P M C] at each target, where they were stored."""

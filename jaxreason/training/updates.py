@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxreason.models.lora import merge_trees
 from jaxreason.models.scoring import EncodedPrompts, encode_prompts, score_given_prompts
@@ -19,7 +18,7 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.objectives.algorithms import Algorithm, policy_loss
 from jaxreason.training.batch import Batch
 from jaxreason.training.state import TrainState, skipped_updates
-from jaxreason.types import Params
+from jaxreason.types import Array, Params
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -27,8 +26,8 @@ Metrics = dict[str, Float[Array, ""]]
 class LossStats(NamedTuple):
     """What a loss reports beside its value, in a form that micro-batches and devices can merge."""
 
-    sums: dict[str, Float[Array, ""]]
-    maxima: dict[str, Float[Array, ""]]
+    sums: dict[str, Float[jax.Array, ""]]
+    maxima: dict[str, Float[jax.Array, ""]]
     """None of them negative."""
 
 
@@ -92,9 +91,7 @@ def apply_gradients(
     return state, optax.tree.norm(grads)
 
 
-def count_batch(
-    state: TrainState, consumed: Int[Array | np.ndarray, "*parts"], axis_name: str | None = None
-) -> TrainState:
+def count_batch(state: TrainState, consumed: Int[Array, "*parts"], axis_name: str | None = None) -> TrainState:
     """One more step, `consumed` more examples; devices of `axis_name` each say what they consumed."""
     total = jnp.sum(consumed) if axis_name is None else jax.lax.psum(jnp.sum(consumed), axis_name)
     return state._replace(step=state.step + 1, position=state.position + total.astype(state.position.dtype))
@@ -176,7 +173,7 @@ def grpo_update(
             axis_name=axis_name,
         )
         each.append(grpo_metrics(state, stats, norm))
-    return count_batch(state, batch.consumed, axis_name), merge_inner_metrics(each)
+    return count_batch(state, jnp.asarray(batch.consumed), axis_name), merge_inner_metrics(each)
 
 
 def grpo_metrics(state: TrainState, stats: LossStats, norm: Float[Array, ""]) -> Metrics:

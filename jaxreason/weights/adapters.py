@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 from safetensors.flax import load_file, save_file
 
 from jaxreason.errors import InputError
 from jaxreason.models.lora import Lora
-from jaxreason.types import Params
+from jaxreason.types import Params, flatten_params
 
 PREFIX = "base_model.model."  # of every name in PEFT's files
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -21,7 +21,7 @@ FIXED |= {"alpha_pattern": {}, "layers_to_transform": None, "layer_replication":
 
 def save_lora(path: str | os.PathLike[str], lora: Lora, *, base: str = "") -> None:
     """Writes a folder that `peft.PeftModel.from_pretrained` reads; `base` names the base model."""
-    path, flat = Path(path), flatten_dict(lora.adapters, sep=".")
+    path, flat = Path(path), flatten_params(lora.adapters)
     first = next(name for name in flat if name.endswith("lora_A.weight"))
     rank = flat[first].shape[0]
     settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank}
@@ -44,7 +44,7 @@ def load_lora(path: str | os.PathLike[str], params: Params) -> Lora:
     for name, value in FIXED.items():
         if settings.get(name, value) not in (value, None):
             raise InputError(f"{path / SETTINGS}: {name} = {settings[name]!r} is not implemented; merge them with PEFT")
-    shapes = {name: x.shape for name, x in flatten_dict(params, sep=".").items()}
+    shapes = {name: x.shape for name, x in flatten_params(params).items()}
     for name, x in flat.items():
         module, _, factor = name.removesuffix(".weight").rpartition(".")
         outputs, inputs = shapes.get(f"{module}.weight", (None, None))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 from gguf import GGUFReader
 from gguf.quants import dequantize
 from safetensors import SafetensorError, safe_open
@@ -26,7 +26,7 @@ from jaxreason.models.config import ModelConfig, config_from_hf, config_to_hf
 from jaxreason.models.fuse import unfuse
 from jaxreason.models.transformer import param_shapes
 from jaxreason.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gguf
-from jaxreason.types import Params
+from jaxreason.types import Params, flatten_params
 from jaxreason.weights.gguf_config import config_from_gguf
 from jaxreason.weights.gguf_names import as_published, gguf_name
 from jaxreason.weights.gguf_reader import open_gguf
@@ -93,7 +93,7 @@ def save_folder(
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype {dtype!r} cannot be saved; give 'float32' or 'bfloat16'")
     path = Path(path)
-    tensors = flatten_dict(unfuse(params, config), sep=".")
+    tensors = flatten_params(unfuse(params, config))
     _check_tensors({name: x.shape for name, x in tensors.items()}, param_shapes(config), "parameters")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
