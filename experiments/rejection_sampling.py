@@ -41,8 +41,7 @@ class Config(runs.TrainConfig):
 
 
 flag_defaults = runs.defaults(
-    pretrained=runs.PRETRAINED_DEFAULTS,
-    smoke=runs.SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1},
+    pretrained=runs.PRETRAINED_DEFAULTS, smoke=runs.SMOKE_DEFAULTS | {"problems": 16, "rows": 4, "micro_batches": 1}
 )
 
 

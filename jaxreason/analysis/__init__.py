@@ -17,23 +17,7 @@ from jaxreason.analysis.shift import (
 )
 
 __all__ = [
-    "LABELLERS",
-    "LEXICONS",
-    "Decomposition",
-    "Labelled",
-    "Labeller",
-    "Pattern",
-    "PatternMonitor",
-    "cluster_labeller",
-    "cognitive",
-    "crossover",
-    "decompose",
-    "label_samples",
-    "llm_labeller",
-    "pass_curve",
-    "path_coverage",
-    "pattern_stats",
-    "rank_change_ratio",
-    "structural",
-    "words_per_thousand",
-]
+    "LABELLERS", "LEXICONS", "Decomposition", "Labelled", "Labeller", "Pattern", "PatternMonitor", "cluster_labeller",
+    "cognitive", "crossover", "decompose", "label_samples", "llm_labeller", "pass_curve", "path_coverage",
+    "pattern_stats", "rank_change_ratio", "structural", "words_per_thousand",
+]  # fmt: skip

@@ -11,17 +11,7 @@ from jaxreason.data.packing import filter_or_truncate, first_fit, pack, pack_tea
 from jaxreason.data.selection import deduplicate, filter_correct, make_pairs, source
 
 __all__ = [
-    "PreferencePair",
-    "TeacherSample",
-    "deduplicate",
-    "filter_correct",
-    "filter_or_truncate",
-    "first_fit",
-    "load_preference_jsonl",
-    "load_sft_jsonl",
-    "load_teacher_jsonl",
-    "make_pairs",
-    "pack",
-    "pack_teacher_topk",
+    "PreferencePair", "TeacherSample", "deduplicate", "filter_correct", "filter_or_truncate", "first_fit",
+    "load_preference_jsonl", "load_sft_jsonl", "load_teacher_jsonl", "make_pairs", "pack", "pack_teacher_topk",
     "source",
-]
+]  # fmt: skip

@@ -14,18 +14,6 @@ from jaxreason.evaluation.report import (
 )
 
 __all__ = [
-    "Evaluation",
-    "before_after",
-    "evaluate",
-    "maj_at_k",
-    "mean_with_se",
-    "one_line",
-    "pass_at_k",
-    "plot_curve",
-    "plot_sets",
-    "plot_tokens",
-    "plot_training",
-    "sets_table",
-    "side_by_side",
-    "wilson_interval",
-]
+    "Evaluation", "before_after", "evaluate", "maj_at_k", "mean_with_se", "one_line", "pass_at_k", "plot_curve",
+    "plot_sets", "plot_tokens", "plot_training", "sets_table", "side_by_side", "wilson_interval",
+]  # fmt: skip

@@ -19,28 +19,8 @@ from jaxreason.inference.self_consistency import cascade, early_stopping_vote, s
 from jaxreason.inference.stream import IncrementalDetokenizer, stream
 
 __all__ = [
-    "Cost",
-    "Group",
-    "IncrementalDetokenizer",
-    "InferenceModel",
-    "MethodResult",
-    "Prompt",
-    "Sample",
-    "Scorer",
-    "SelfCertainty",
-    "ThinkingFormat",
-    "best_of_n",
-    "cascade",
-    "detect_thinking_format",
-    "early_stopping_vote",
-    "force_budget",
-    "load_guided_model",
-    "load_inference_model",
-    "mean_logp",
-    "refine",
-    "reward_scorer",
-    "self_consistency",
-    "step_search",
-    "stream",
-    "weighted_consistency",
-]
+    "Cost", "Group", "IncrementalDetokenizer", "InferenceModel", "MethodResult", "Prompt", "Sample", "Scorer",
+    "SelfCertainty", "ThinkingFormat", "best_of_n", "cascade", "detect_thinking_format", "early_stopping_vote",
+    "force_budget", "load_guided_model", "load_inference_model", "mean_logp", "refine", "reward_scorer",
+    "self_consistency", "step_search", "stream", "weighted_consistency",
+]  # fmt: skip

@@ -102,7 +102,5 @@ def merge(a: PartialAttention, b: PartialAttention) -> PartialAttention:
     max_score = jnp.maximum(a.max_score, b.max_score)
     scale_a, scale_b = jnp.exp(a.max_score - max_score), jnp.exp(b.max_score - max_score)
     return PartialAttention(
-        max_score,
-        scale_a * a.denominator + scale_b * b.denominator,
-        scale_a * a.numerator + scale_b * b.numerator,
+        max_score, scale_a * a.denominator + scale_b * b.denominator, scale_a * a.numerator + scale_b * b.numerator
     )

@@ -18,12 +18,7 @@ def add_reward_head(key: Key[jax.Array, ""], params: Params, cfg: ModelConfig) -
 
 
 def score_rewards(
-    params: Params,
-    prompts: Prompts,
-    tokens: Int[Array, "P G T"],
-    mask: Bool[Array, "P G T"],
-    *,
-    model: Transformer,
+    params: Params, prompts: Prompts, tokens: Int[Array, "P G T"], mask: Bool[Array, "P G T"], *, model: Transformer
 ) -> Float[Array, "P G"]:
     """One reward for each completion, which must have at least one token. Each prompt runs once."""
     _, prompt_kv = run_prompts(params, prompts, model=model)

@@ -15,15 +15,6 @@ from jaxreason.objectives.algorithms import (
 )
 
 __all__ = [
-    "ALGORITHMS",
-    "CISPO",
-    "DAPO",
-    "DR_GRPO",
-    "GRPO",
-    "GSPO",
-    "REINFORCE_PLUS_PLUS",
-    "REINFORCE_PLUS_PLUS_BASELINE",
-    "RLOO",
-    "Algorithm",
-    "resolve_algorithm",
-]
+    "ALGORITHMS", "CISPO", "DAPO", "DR_GRPO", "GRPO", "GSPO", "REINFORCE_PLUS_PLUS", "REINFORCE_PLUS_PLUS_BASELINE",
+    "RLOO", "Algorithm", "resolve_algorithm",
+]  # fmt: skip

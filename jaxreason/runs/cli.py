@@ -43,9 +43,7 @@ def parse(
 
 def _parse(defaults: Config, description: str | None, argv: list[str] | None) -> Config:
     parser = _Parser(
-        description=description,
-        allow_abbrev=False,
-        add_option_string_dash_variants=simple_parsing.DashVariant.DASH,
+        description=description, allow_abbrev=False, add_option_string_dash_variants=simple_parsing.DashVariant.DASH
     )
     kind = type(defaults)
     if (kind.__doc__ or "").startswith(f"{kind.__name__}("):  # the signature that dataclass writes by itself
@@ -60,10 +58,7 @@ def _parse(defaults: Config, description: str | None, argv: list[str] | None) ->
 
 
 def main(
-    run: Callable[[Any], Any],
-    config: type[Config],
-    description: str | None = None,
-    defaults: Defaults | None = None,
+    run: Callable[[Any], Any], config: type[Config], description: str | None = None, defaults: Defaults | None = None
 ) -> NoReturn:
     """Parses the command line, calls `run`, and exits: 0 done, 2 bad input, 1 trouble with files, numbers or another
     process, 130 Ctrl-C, 143 SIGTERM."""

@@ -24,20 +24,11 @@ from jaxreason.rewards.intrinsic import IntrinsicReward, label_agreement
 from jaxreason.rewards.learned import LearnedReward
 from jaxreason.rewards.registry import REWARDS, VERIFIERS
 from jaxreason.runs.config import DataFlags, OptimizerFlags, TrainConfig, choose, flatten
-from jaxreason.sampling import (
-    ProblemSampler,
-    Sampling,
-    check_prompts,
-    make_problem_sampler,
-    transformer_sampler,
-)
+from jaxreason.sampling import ProblemSampler, Sampling, check_prompts, make_problem_sampler, transformer_sampler
 from jaxreason.tasks import Problem, Task, messages
 from jaxreason.tasks import load_task as load_task_by_name
 from jaxreason.text import Tokenizer, encode_prompt
-from jaxreason.training import (
-    TrainState,
-    init_sharded_state,
-)
+from jaxreason.training import TrainState, init_sharded_state
 from jaxreason.training.collect import Scorer
 from jaxreason.training.state import make_optimizer as adamw
 from jaxreason.types import Array, Params, Rollouts

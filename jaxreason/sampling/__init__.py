@@ -17,26 +17,8 @@ from jaxreason.sampling.rollout import (
 )
 
 __all__ = [
-    "GREEDY",
-    "DecodeState",
-    "Decoder",
-    "GuidanceTrace",
-    "GuidedDecoder",
-    "GuidedParams",
-    "ProblemSampler",
-    "SampledBatch",
-    "Sampler",
-    "Sampling",
-    "TransformerDecoder",
-    "check_prompts",
-    "completion_keys",
-    "decode_completions",
-    "draw",
-    "generate",
-    "init_decode_state",
-    "make_problem_sampler",
-    "pad_prompts",
-    "sample_problems",
-    "trace_guidance",
-    "transformer_sampler",
-]
+    "GREEDY", "DecodeState", "Decoder", "GuidanceTrace", "GuidedDecoder", "GuidedParams", "ProblemSampler",
+    "SampledBatch", "Sampler", "Sampling", "TransformerDecoder", "check_prompts", "completion_keys",
+    "decode_completions", "draw", "generate", "init_decode_state", "make_problem_sampler", "pad_prompts",
+    "sample_problems", "trace_guidance", "transformer_sampler",
+]  # fmt: skip

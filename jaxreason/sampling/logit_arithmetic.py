@@ -114,12 +114,7 @@ class GuidanceTrace(NamedTuple):
 
 
 def trace_guidance(
-    params: GuidedParams,
-    rollouts: Rollouts,
-    *,
-    keys: Key[jax.Array, "P G"],
-    decoder: GuidedDecoder,
-    sampling: Sampling,
+    params: GuidedParams, rollouts: Rollouts, *, keys: Key[jax.Array, "P G"], decoder: GuidedDecoder, sampling: Sampling
 ) -> GuidanceTrace:
     """Replays rollouts that `decoder` sampled with `keys`; undefined where they are masked."""
     P, G, T = rollouts.tokens.shape

@@ -7,17 +7,7 @@ from jaxreason.text.tokenizer import Tokenizer, check_same_vocabulary, load_toke
 from jaxreason.text.train import train_tokenizer
 
 __all__ = [
-    "Document",
-    "Messages",
-    "Tokenizer",
-    "check_same_vocabulary",
-    "encode_answer",
-    "encode_conversation",
-    "encode_prompt",
-    "load_tokenizer",
-    "make_token_map",
-    "prompt_completion",
-    "render",
-    "token_strings",
+    "Document", "Messages", "Tokenizer", "check_same_vocabulary", "encode_answer", "encode_conversation",
+    "encode_prompt", "load_tokenizer", "make_token_map", "prompt_completion", "render", "token_strings",
     "train_tokenizer",
-]
+]  # fmt: skip

@@ -58,13 +58,7 @@ def topk_distill_loss(
         raise ValueError("the batch stores no tokens of a teacher: give documents with `topk`, or use distill_loss")
     hidden, _ = encode_packed(params, batch.packed, model=model)
     values = topk_divergence(
-        params,
-        hidden,
-        batch.topk,
-        batch.packed.loss_mask,
-        model=model,
-        divergence=divergence,
-        temperature=temperature,
+        params, hidden, batch.topk, batch.packed.loss_mask, model=model, divergence=divergence, temperature=temperature
     )
     return _mean(values, batch)
 

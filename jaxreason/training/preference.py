@@ -119,11 +119,7 @@ def pair_batch_metrics(batch: PairBatch) -> dict[str, int]:
 
 
 def score_pairs(
-    params: Params,
-    pairs: Sequence[PreferencePair],
-    *,
-    pairs_per_step: int,
-    score: Callable[[Params, Rollouts], Array],
+    params: Params, pairs: Sequence[PreferencePair], *, pairs_per_step: int, score: Callable[[Params, Rollouts], Array]
 ) -> Float[np.ndarray, "N 2"]:
     """`score` (the jitted `completion_logps` or `completion_rewards`) of both sides of every pair, in batches of one
     size."""

@@ -112,12 +112,7 @@ QUESTION = load_task("grade-school").train[0].question
             "FILE line 1 was written with another tokenizer",
         ),
         ("distill.py", ("--method", "hardly"), {}, "--method 'hardly' is unknown, the closest is 'hard'"),
-        (
-            "distill.py",
-            ("--method", "gkd", "--teacher", "MODEL"),
-            {},
-            "have different vocabularies, of 1024 and 31",
-        ),
+        ("distill.py", ("--method", "gkd", "--teacher", "MODEL"), {}, "have different vocabularies, of 1024 and 31"),
     ],
 )
 def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_path):

@@ -119,10 +119,9 @@ def test_divergences_are_sums_over_the_whole_vocabulary(name, heads):
     p, q = jnp.exp(ours), jnp.exp(theirs)
     w = {"jensen_shannon": 0.5, "generalised": 0.9}.get(name, 0.0)
     between = jnp.log(w * q + (1 - w) * p)
-    expected = {
-        "forward": (q * (theirs - ours)).sum(-1),
-        "reverse": (p * (ours - theirs)).sum(-1),
-    }.get(name, (w * q * (theirs - between) + (1 - w) * p * (ours - between)).sum(-1))
+    expected = {"forward": (q * (theirs - ours)).sum(-1), "reverse": (p * (ours - theirs)).sum(-1)}.get(
+        name, (w * q * (theirs - between) + (1 - w) * p * (ours - between)).sum(-1)
+    )
     found = jax.jit(partial(compared, divergence=DIVERGENCES[name]))(*heads)
     np.testing.assert_allclose(found, jnp.where(mask, expected, 0.0), rtol=1e-5, atol=1e-5)
 
@@ -138,10 +137,9 @@ def test_divergences_against_torch(name, heads):
     theirs = torch.log_softmax(torch.tensor(np.asarray(teacher_hidden @ teacher_weight[:V].T / 1.5)), -1)
     share = {"jensen_shannon": 0.5, "generalised": 0.9}.get(name, 0.5)
     mixture = torch.log(share * theirs.exp() + (1 - share) * ours.exp())
-    expected = {
-        "forward": kl(ours, theirs),
-        "reverse": kl(theirs, ours),
-    }.get(name, share * kl(mixture, theirs) + (1 - share) * kl(mixture, ours)).sum(-1)
+    expected = {"forward": kl(ours, theirs), "reverse": kl(theirs, ours)}.get(
+        name, share * kl(mixture, theirs) + (1 - share) * kl(mixture, ours)
+    ).sum(-1)
     (expected * torch.tensor(np.asarray(mask))).sum().backward()
 
     def total(weight, hidden):

@@ -136,13 +136,7 @@ def test_new_parameters_change_the_samples_and_nothing_is_traced_again():
     keys = completion_keys(jax.random.key(0), jnp.arange(2), 2)
     traced = chex.assert_max_traces(generate, n=1)
     sample = jax.jit(
-        partial(
-            traced,
-            decoder=TransformerDecoder(Transformer(cfg)),
-            max_tokens=8,
-            stop_ids=(),
-            sampling=Sampling(),
-        )
+        partial(traced, decoder=TransformerDecoder(Transformer(cfg)), max_tokens=8, stop_ids=(), sampling=Sampling())
     )
     first, again, other = (sample(tiny_params(cfg, seed), prompts, keys=keys) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.tokens, again.tokens)

@@ -150,12 +150,7 @@ def test_every_assistant_turn_has_a_loss_after_the_prompt_of_the_sampler():
     turns += [{"role": "assistant", "content": "5"}]
     document = encode_conversation(model, turns)
     assert model.decode(document.tokens) == render(model, turns, add_generation_prompt=False)
-    assert trained(document) == [
-        *model.encode("4"),
-        1,
-        *model.encode("5"),
-        1,
-    ]  # stop tokens, no newline
+    assert trained(document) == [*model.encode("4"), 1, *model.encode("5"), 1]  # stop tokens, no newline
     for end in (1, 3):
         prompt = encode_prompt(model, turns[:end])
         assert document.tokens[: len(prompt)] == prompt

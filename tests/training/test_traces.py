@@ -14,14 +14,7 @@ from jaxreason.models.transformer import Transformer
 from jaxreason.objectives import resolve_algorithm
 from jaxreason.sampling import ProblemSampler, Sampler, Sampling, TransformerDecoder, decoder
 from jaxreason.tasks import Problem
-from jaxreason.training import (
-    MicrobatchedUpdate,
-    collect_groups,
-    init_state,
-    make_batch,
-    make_optimizer,
-    sample_rows,
-)
+from jaxreason.training import MicrobatchedUpdate, collect_groups, init_state, make_batch, make_optimizer, sample_rows
 from jaxreason.weights import load_model
 from tests.models.families import TINY, tiny_params
 

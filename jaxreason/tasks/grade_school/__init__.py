@@ -16,16 +16,6 @@ from jaxreason.tasks.grade_school.generator import (
 )
 
 __all__ = [
-    "DIFFICULTIES",
-    "Difficulty",
-    "Step",
-    "WordProblem",
-    "answer_alone",
-    "bare_equations",
-    "checked_steps",
-    "labelled_steps",
-    "load",
-    "one_expression",
-    "with_answer",
-    "word_problems",
-]
+    "DIFFICULTIES", "Difficulty", "Step", "WordProblem", "answer_alone", "bare_equations", "checked_steps",
+    "labelled_steps", "load", "one_expression", "with_answer", "word_problems",
+]  # fmt: skip

@@ -43,11 +43,7 @@ def pretraining_texts(
 
 
 def sft_examples(
-    seed: int | str,
-    styles: dict[Style, float],
-    *,
-    premises: float,
-    difficulty: Difficulty = DIFFICULTIES["medium"],
+    seed: int | str, styles: dict[Style, float], *, premises: float, difficulty: Difficulty = DIFFICULTIES["medium"]
 ) -> Iterator[tuple[str, str]]:
     """Yields (question, answer) with solution styles sampled by weight; a share `premises` are about premises."""
     rng, premise_stream = random.Random(f"lessons {seed}"), premise_examples(seed)
