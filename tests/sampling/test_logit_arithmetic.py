@@ -145,4 +145,5 @@ def test_every_mesh_samples_what_one_device_does():
         ours = sampler(GuidedParams(*placed, token_map), prompts, keys=keys)
         for field in ("tokens", "mask", "truncated"):
             np.testing.assert_array_equal(getattr(ours, field), getattr(expected, field), f"{sizes} {field}")
-        np.testing.assert_allclose(ours.logps, expected.logps, atol=1e-5)
+        # The guided logits reach 40, where neighbouring float32 numbers are 4e-6 apart.
+        np.testing.assert_allclose(ours.logps, expected.logps, rtol=0, atol=2e-5)

@@ -19,6 +19,7 @@ from jaxreason.sampling import (
     sample_problems,
 )
 from jaxreason.tasks import Problem
+from jaxreason.text.tokenizer import SentencePiece
 from jaxreason.weights import load_model
 from tests.models.families import TINY
 
@@ -26,18 +27,16 @@ _, _, TOKENIZER = load_model("tiny")
 PROBLEMS = [Problem(question="x" * 10 * i + "?", answer="", solution="", index=i) for i in range(1, 7)]
 
 
-class CountingBackend:
+class CountingBackend(SentencePiece):
     """Counts the texts it encodes."""
 
-    def __init__(self, backend):
-        self.backend, self.texts = backend, Counter()
-
-    def __getattr__(self, name):
-        return getattr(self.backend, name)
+    def __init__(self, backend: SentencePiece):
+        super().__init__(backend.processor.serialized_model_proto())
+        self.texts = Counter()
 
     def encode(self, text):
         self.texts[text] += 1
-        return self.backend.encode(text)
+        return super().encode(text)
 
 
 @dataclass(frozen=True)
