@@ -9,7 +9,7 @@ Completions of one prompt are an axis (`P G`), never an index column, so a compl
 another prompt. Prompts are padded on the right; masks are boolean and named by what True means.
 """
 
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -24,9 +24,9 @@ Params = Any
 (or, after `fuse`, that of joined matrices)."""
 
 
-def flatten_params(params: Params) -> dict[str, jax.Array]:
+def flatten_params(params: Params) -> dict[str, Any]:
     """Published name -> array."""
-    return cast(dict[str, jax.Array], flatten_dict(params, sep="."))
+    return flatten_dict(params, sep=".")
 
 
 class Prompts(NamedTuple):

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_library_examples_run(capsys):
     learning, asking = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     exec(compile(learning, "README.md", "exec"), {})

@@ -26,7 +26,6 @@ from jaxreason.training.updates import grpo_update
 from jaxreason.types import Prompts
 from tests.models.families import TINY, tiny_params
 
-NAMES = [pytest.param(name, marks=() if name == "gemma3" else pytest.mark.slow) for name in TINY]
 MESHES = [(8, 1, 1), (2, 2, 2), (1, 1, 8)]
 COUNT, GROUP_SIZE, WIDTH, LENGTH = 8, 2, 6, 9
 OPTIMIZER = skip_not_finite(optax.sgd(0.1, momentum=0.9))  # Adam's first step is rounding where gradients are
@@ -70,7 +69,8 @@ def assert_close(ours, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(np.abs(b).max()) + 1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
 def test_every_mesh_computes_what_one_device_does(name):
     cfg, params, rollouts, scores, batch, (state, metrics) = on_one(name)
     assert rollouts.lengths.min(initial=LENGTH, where=rollouts.lengths > 1) > 1 and rollouts.truncated.any()
@@ -97,7 +97,8 @@ def test_every_mesh_computes_what_one_device_does(name):
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
 def test_pmap_and_shard_map_take_the_same_functions(name):
     cfg, params, rollouts, scores, batch, (state, metrics) = on_one(name)
     model = Transformer(cfg)
@@ -180,6 +181,7 @@ def test_every_parameter_has_one_rule_and_every_rule_a_parameter():
     assert jax.tree.structure(shardings(fuse(params), make_mesh((2, 4, 1)), rules)) == jax.tree.structure(fuse(params))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
     cfg, rules = FAMILIES["qwen2"], partition_rules(FAMILIES["qwen2"])
     params, optimizer = tiny_params(cfg, 3), make_optimizer(1e-3)

@@ -119,6 +119,7 @@ def test_ten_kills_leave_no_trace(model, task, tmp_path):
         assert ours["held-out"]["samples"] == theirs["held-out"]["samples"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "logged"),
     [
@@ -136,6 +137,7 @@ def test_the_family(model, task, tmp_path, flags, logged):
         assert 1 <= row["gen_batches"] <= 3 and row["skipped_updates"] == 0
 
 
+@pytest.mark.slow
 def test_smoke_shrinks_what_no_flag_sets(model, task, tmp_path):
     run = Experiment("grpo_gsm8k.py", tmp_path / "run", "--model", str(model), "--task", str(task), "--smoke")
     done = run.run("--steps", "1", "--max-tokens", "1")
@@ -153,6 +155,7 @@ socket.socket.connect = socket.getaddrinfo = refuse
 """
 
 
+@pytest.mark.slow
 def test_without_arguments_it_needs_no_network(tmp_path):
     run = Experiment("grpo_gsm8k.py", tmp_path / "run", "--smoke")
     run.command[1:1] = ["-c", OFFLINE]
@@ -207,6 +210,7 @@ def test_bad_input_is_one_line(model, task, tmp_path, flags, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named_in_one_line(model, task, tmp_path):
     """A tensor file cut short, a GGUF that is only a header, a line that is no JSON, a line without an answer."""
     broken = tmp_path / "broken"

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from tests.experiments.harness import Experiment
+
+pytestmark = pytest.mark.slow
 
 SETS = ["held-out", "new_stories", "larger_numbers", "contradictions", "sound_twins"]
 

@@ -25,6 +25,7 @@ METHODS = [  # each kind of batch is interrupted once
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "flags", "also", "interrupted"), METHODS, ids=lambda value: value if isinstance(value, str) else ""
 )
@@ -44,6 +45,7 @@ def test_a_method_ends_and_goes_on_after_an_interruption(script, flags, also, in
         assert timeless(rows(run.folder / "metrics.jsonl")) == timeless(metrics)
 
 
+@pytest.mark.slow
 def test_exported_adapters_merge_to_the_exported_model(tmp_path):
     flags = ("--lora-rank", "2", "--lora-alpha", "6", "--export", "--learning-rate", "0.01", "--model", "tiny")
     run = Experiment("sft.py", tmp_path / "run", *FEW, *flags)
@@ -56,6 +58,7 @@ def test_exported_adapters_merge_to_the_exported_model(tmp_path):
     assert (weights[0] == weights[1]).all() and (weights[0] != weights[2]).any()
 
 
+@pytest.mark.slow
 def test_a_budget_of_tokens_ends_the_training(tmp_path):
     run = Experiment("sft.py", tmp_path / "run", *FEW, "--token-budget", "700")
     assert run.run().returncode == 0
@@ -63,6 +66,7 @@ def test_a_budget_of_tokens_ends_the_training(tmp_path):
     assert sum(read[:-1]) < 700 <= sum(read) and len(read) < 4
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_a_reward(tmp_path):
     trained = Experiment("reward_model.py", tmp_path / "reward_model", *FEW)
     assert trained.run().returncode == 0
@@ -124,6 +128,7 @@ def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_
     assert re.search(complaint, done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_methods_are_compared_in_one_table(tmp_path):
     run = Experiment("post_training_methods.py", tmp_path / "methods", "--smoke", "--methods", "solutions,dpo")
     done = run.run()

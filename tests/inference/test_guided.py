@@ -43,6 +43,7 @@ def foreign(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_guidance_that_changes_nothing(alone):
     plain = texts(alone)
     assert texts(load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS, alpha=0.0)) == plain
@@ -53,6 +54,7 @@ def test_guidance_that_changes_nothing(alone):
     assert guided.prefill_cost(prompt).flops == alone.prefill_cost(prompt).flops + 2 * small
 
 
+@pytest.mark.slow
 def test_guides_of_another_vocabulary(alone, foreign):
     same = load_guided_model("tiny-large-base", foreign, foreign, *SETTINGS, token_map="text", warmup=0)
     assert texts(same) == texts(alone)

@@ -91,6 +91,7 @@ def test_a_sample_whose_score_fails_is_dropped_and_counted():
         best_of_n(GROUP, lambda problem, samples: [1.0])
 
 
+@pytest.mark.slow
 def test_costs_count_prefill_and_decoding():
     group, (config,) = groups()[0], model().configs
     prompt, lengths = len(group.samples[0].prompt.tokens), [len(one.tokens) for one in group.samples]
@@ -115,6 +116,7 @@ def test_an_early_stop_gives_the_full_votes_answer_for_fewer_tokens():
     assert len({len(part.samples) for part in stopped}) > 1
 
 
+@pytest.mark.slow
 def test_thinking_within_its_budget():
     plain = [group.samples[0].text for group in model().sample(problems(), 1, KEY)]
     free = force_budget(model(), problems(), 1, KEY, budget=40, answer_tokens=8)
@@ -139,6 +141,7 @@ def test_a_search_with_one_continuation_is_plain_sampling():
         assert [one.text for one in results] == plain
 
 
+@pytest.mark.slow
 def test_a_search_raises_its_scorers_score():
     def checks(problem, samples):
         return [one.text.count("check") for one in samples]

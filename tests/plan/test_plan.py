@@ -74,6 +74,7 @@ def small(family: str, layers: int, **changes) -> StepSpec:
     return StepSpec(cfg, make_mesh((1, 4, 1), jax.devices()[:4]), 8, 4, 16, 64, dtype=jnp.float32, remat=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [small("qwen3", 12), small("gemma3", 12, sliding=(True, True, False) * 4)])
 def test_shallow_models_extrapolate_to_a_deep_one(spec):
     extrapolated, compiled = programs(spec), programs(spec, whole=True)
@@ -116,6 +117,7 @@ def test_meshes_that_a_torus_cannot_form_are_left_out():
     assert [mesh_sizes(each) for each in meshes(spec, devices)] == ["1,16,1", "1,4,4"]  # tensor = 2, 8 cut rows of four
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_leads_to_one_that_does():
     spec = small("qwen3", 2)
     unlimited = plan(spec, Slice("4 x cpu", tuple(jax.devices()[:4]), None, 0.0))

@@ -41,8 +41,11 @@ def assert_equal(ours, expected):
     np.testing.assert_allclose(ours.logps, expected.logps, atol=1e-5)
 
 
-# one prompt at a time; four, with others waiting; eight, of which two change at a time and once only one; all at once
-@pytest.mark.parametrize(("name", "rows"), [("llama", 2), ("gemma3", 8), ("llama", 16), ("llama", 100)])
+SLOW = [pytest.param("llama", 2, marks=pytest.mark.slow), pytest.param("gemma3", 8, marks=pytest.mark.slow)]
+
+
+# all at once; eight, of which two change at a time and once only one; one prompt at a time; four, with others waiting
+@pytest.mark.parametrize(("name", "rows"), [("llama", 100), ("llama", 16), *SLOW])
 def test_any_schedule_gives_the_same_samples(name, rows):
     params, prompts, keys, sampler, expected = setting(name, max_tokens=25)
     lengths = np.asarray(expected.lengths)

@@ -35,6 +35,7 @@ def sample(decoder, params, prompts=PROMPTS, keys=KEYS, sampling=Sampling(0.7), 
     return jax.jit(run)(params, prompts, keys=keys)
 
 
+@pytest.mark.slow
 def test_no_guidance_is_the_target_and_nothing_else_the_guide():
     alone = sample(TransformerDecoder(Transformer(LARGE)), TARGET).tokens
     guide = sample(TransformerDecoder(Transformer(SMALL)), GUIDE).tokens
@@ -90,6 +91,7 @@ def logits(cfg, params, prompts, tokens):
     return unembed(params, jnp.concatenate([jnp.broadcast_to(last, rest[:, :, :1].shape), rest], axis=2), model=model)
 
 
+@pytest.mark.slow
 def test_fused_logits_are_those_of_three_uncached_forward_passes():
     """With guides of another vocabulary and their own prompts."""
     small = replace(SMALL, vocab=20)
@@ -123,6 +125,7 @@ def test_guided_samples_do_not_depend_on_the_batch():
     assert len(set(np.asarray(together.lengths).ravel().tolist())) > 2
 
 
+@pytest.mark.slow
 def test_every_mesh_samples_what_one_device_does():
     """With guides of another vocabulary and another number of heads; four prompts join a batch of eight."""
     large, small = replace(LARGE, vocab=32, heads=16, kv_heads=8), replace(SMALL, vocab=20, heads=4, kv_heads=2)

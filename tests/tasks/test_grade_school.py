@@ -90,6 +90,7 @@ def story_of(question: str) -> str:
     return re.sub(r"\d+", "#", anonymous(question))
 
 
+@pytest.mark.slow
 def test_held_out_sets_never_occur_in_training():
     sets = load_task("grade-school").held_out
     assert {name: len(problems) for name, problems in sets.items()} == dict.fromkeys(sets, 1000)

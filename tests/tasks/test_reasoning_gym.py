@@ -12,8 +12,11 @@ from jaxreason.tasks.reasoning_gym import accepts, harmless
 needs_extra = pytest.mark.skipif(not importlib.util.find_spec("reasoning_gym"), reason="needs the extra rg")
 
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("countdown", "simple_integration")]
+
+
 @needs_extra
-@pytest.mark.parametrize("name", ["gsm_symbolic", "chain_sum", "countdown", "simple_integration", "mini_sudoku"])
+@pytest.mark.parametrize("name", ["gsm_symbolic", "chain_sum", "mini_sudoku", *SLOW])
 def test_gold_answers_are_correct_and_others_are_not(name):
     task = load_task(f"rg:{name}")
     assert len(task.test) == 200 and len(task.train) > 500
@@ -24,6 +27,7 @@ def test_gold_answers_are_correct_and_others_are_not(name):
         assert numbers.strict("#### 123456789", problem) == numbers.strict(problem.answer, problem) == 0.0
 
 
+@pytest.mark.slow
 @needs_extra
 def test_a_verifier_accepts_more_than_the_gold_answer():
     problem = load_task("rg:countdown").test[0]

@@ -65,6 +65,7 @@ def train(steps: int, *, max_tokens: int, seed: int) -> set[int]:
     return lengths
 
 
+@pytest.mark.slow
 def test_traces_in_fifty_steps(traces):
     assert len(train(50, max_tokens=64, seed=0)) > 20
     for kind, limit in (("update", 8), ("sampler", 12)):
@@ -72,6 +73,7 @@ def test_traces_in_fifty_steps(traces):
         assert len(traces[kind]) <= limit, traces[kind]
 
 
+@pytest.mark.slow
 def test_a_second_run_and_a_second_evaluation_compile_nothing_again(traces):
     def run() -> None:
         train(6, max_tokens=40, seed=1)

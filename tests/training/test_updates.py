@@ -108,6 +108,7 @@ def test_micro_batches_make_the_whole_batchs_step():
     assert_trees_close(cut.params, whole.params, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [1.0, 1e5, 3e5, 1e9])  # bytes: a completion at a time, a prompt, a few, all
 @pytest.mark.parametrize("algorithm", [GRPO, replace(GRPO, kl_weight=0.1)])
 def test_parts_of_their_own_length_make_the_whole_batchs_step(algorithm, memory, monkeypatch):
@@ -147,6 +148,7 @@ def test_the_gradients_of_devices_add_up(aggregate):
     assert_gradients_close(jax.tree.map(lambda x: x[1], both), gradient(batch, algorithm), batch.weights.sum())
 
 
+@pytest.mark.slow
 def test_two_devices_under_pmap_make_the_same_step_as_one():
     batch = make_batch(rollouts(), REWARDS, GRPO)
     one, metrics = step(batch)

@@ -16,6 +16,7 @@ from jaxreason.weights import BUNDLED, hub, load_model
 FOLDER = Path(hub.__file__).parent / "bundled"
 
 
+@pytest.mark.slow
 def test_what_ships_is_small_whole_and_reads_questions_alone():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 25e6
     assert sorted(folder.name for folder in FOLDER.iterdir()) == sorted(BUNDLED)
