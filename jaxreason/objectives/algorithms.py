@@ -24,8 +24,9 @@ from jaxreason.objectives.advantages import (
     whitened,
 )
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean, token_sum
+from jaxreason.objectives.kl import k1, k2, k3
 from jaxreason.objectives.shaping import high_entropy, soft_overlong
-from jaxreason.objectives.surrogates import cispo, k1, k2, k3, ppo_clip, reinforce, sequence_ppo_clip
+from jaxreason.objectives.surrogates import cispo, ppo_clip, reinforce, sequence_ppo_clip
 from jaxreason.types import Array
 
 

@@ -1,4 +1,4 @@
-"""How far a student's next-token distribution is from a teacher's: a term for every entry of the vocabulary.
+"""Distillation: how far a student's next-token distribution is from a teacher's, a term for each vocabulary entry.
 
 Arrays of log-probabilities in, terms out; summed over the vocabulary they are the divergence. As terms they can be
 summed chunk by chunk (`jaxreason.models.full_divergence`).

@@ -105,23 +105,3 @@ def _ratio(log_ratio: Float[Array, "P G T"]) -> Float[Array, "P G T"]:
 
 def _lengths(mask: Bool[Array, "P G T"]) -> Float[Array, "P G 1"]:
     return jnp.maximum(mask.sum(axis=-1, keepdims=True), 1).astype(jnp.float32)
-
-
-def k1(logps: Float[Array, "*batch"], reference: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """log p - log q: unbiased for KL(p || q) over samples of p; as a loss its expected gradient is zero."""
-    return logps - reference
-
-
-def k2(logps: Float[Array, "*batch"], reference: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """(log p - log q)² / 2: biased value, but its expected gradient is that of KL(p || q) on samples of p."""
-    return 0.5 * jnp.square(logps - reference)
-
-
-def k3(logps: Float[Array, "*batch"], reference: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """q/p - 1 - log(q/p): unbiased, never negative, low variance (Schulman 2020,
-    http://joschu.net/blog/kl-approx.html).
-
-    GRPO's choice (arXiv 2402.03300, eq. 4). As a loss its expected gradient is that of the forward KL(q || p).
-    """
-    log_ratio = jnp.clip(reference - logps, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    return jnp.expm1(log_ratio) - log_ratio

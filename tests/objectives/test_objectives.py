@@ -10,7 +10,8 @@ import pytest
 from jaxreason.objectives.advantages import group_centred, group_normalised, has_reward_variance, no_baseline
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
 from jaxreason.objectives.algorithms import Algorithm, TokenScores, advantages_of, policy_loss
-from jaxreason.objectives.surrogates import k1, k2, k3, ppo_clip, reinforce
+from jaxreason.objectives.kl import k1, k2, k3
+from jaxreason.objectives.surrogates import ppo_clip, reinforce
 
 
 def test_advantages_by_hand():
