@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,31 @@ def test_the_library_examples_run(capsys):
     assert "####" in (said := capsys.readouterr().out) and "flops=" in said
 
 
+@cache
+def flags_of(program: str) -> set[str]:
+    command = [sys.executable, *program.split(), "--help"]
+    return flags_in(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def flags_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+COMMANDS = re.findall(r"python (experiments/[\w/]+\.py|-m jaxreason\.\w+)([^`|&#\n]*)", README)
+
+
+@pytest.mark.parametrize(("program", "arguments"), [each for each in COMMANDS if "--" in each[1]])
+def test_every_command_of_the_readme_has_its_flags(program, arguments):
+    assert flags_in(arguments) <= flags_of(program) | {"--help"}
+
+
 def test_every_flag_of_the_readme_exists():
-    known = set()
-    library = ("../jaxreason/chat.py", "../jaxreason/plan/__main__.py")
-    for script in ("grpo_gsm8k.py", "sft.py", "dpo.py", "distill.py", "thinklogit.py", *library):
-        command = [sys.executable, ROOT / "experiments" / script, "--help"]
-        help_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        known |= set(re.findall(r"(--[a-z][a-z-]+)", help_text))
-    flags = set(re.findall(r"(--[a-z][a-z-]+)", README)) - {"--no-deps", "--xla"}
-    assert flags and flags <= known
+    programs = [f"experiments/{name}.py" for name in ("grpo_gsm8k", "sft", "dpo", "distill", "thinklogit")]
+    known = set.union(*map(flags_of, [*programs, "-m jaxreason.chat", "-m jaxreason.plan"]))
+    prose = README
+    for program, arguments in COMMANDS:
+        prose = prose.replace(f"python {program}{arguments}", "")
+    assert flags_in(prose) - known - {"--no-deps", "--xla"} == set()
 
 
 @pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/  ", README, flags=re.M))

@@ -40,7 +40,7 @@ class Config:
     group_size: int = flag(8, 2)
     prompt_tokens: int = flag(128, 1)
     max_tokens: int = flag(256, 1)
-    out: str = "runs/bench_collectives"
+    out: str = "runs/benchmarks/collectives"
     smoke: bool = False  # a few tokens
 
 

@@ -1,6 +1,6 @@
 """How many answers a second are graded, and what do hostile ones cost?
 
-    python experiments/bench_grading.py
+    python experiments/benchmarks/grading.py
 
 Exact grading on one core: worked solutions of generated problems, right and wrong, with the answer marked and unmarked.
 LaTeX (extra `math`): answers written in another way than the gold one, wrong ones, and among them hostile ones that

@@ -1,6 +1,6 @@
 """What does a prompt cost as its group grows, and as it grows itself?
 
-    python experiments/bench_growth.py
+    python experiments/benchmarks/growth.py
 
 An update on a fixed number of completion tokens in groups of 4 to 32, and sampling after prompts of 128 to 2,048
 tokens; each beside the same work with a copy of the prompt for every completion, as a batch without groups has it, and
@@ -41,7 +41,7 @@ class Config:
     longest_prompt: int = flag(2048, 1)
     rounds: int = flag(3, 1)
     memory: float = flag(4.0, 0)  # GB of activations that the update may hold
-    out: str = "runs/bench_growth"
+    out: str = "runs/benchmarks/growth"
     smoke: bool = False  # the tiny model, a few tokens
 
 

@@ -1,7 +1,7 @@
 """How long does one GRPO step take, beside TRL's `GRPOTrainer`?
 
-    python experiments/bench_grpo_step.py
-    python experiments/bench_grpo_step.py --prompt-tokens 800
+    python experiments/benchmarks/grpo_step.py
+    python experiments/benchmarks/grpo_step.py --prompt-tokens 800
 
 Same weights, prompts, lengths, optimiser and precision, in turns, each in its own process: sampling and update.
 No completion ends early, and both get the same rewards. Long prompts are worked examples before the question. A peer

@@ -1,7 +1,7 @@
 """How much memory does one GRPO step take, beside TRL's `GRPOTrainer`?
 
-    python experiments/bench_memory.py
-    python experiments/bench_memory.py --model smollm2-135m --trl
+    python experiments/benchmarks/memory.py
+    python experiments/benchmarks/memory.py --model smollm2-135m --trl
 
 Peak resident memory, on the CPU, of a process that loads the model and takes two steps with AdamW in float32: sampling
 and update. Each contender has a process of its own. TRL only if asked for: it may need more than the machine has.

@@ -1,8 +1,8 @@
 """How fast are rollouts, beside the libraries a user would take instead?
 
-    python experiments/bench_sampler.py
-    python experiments/bench_sampler.py --prompts 1 --group-size 1
-    python experiments/bench_sampler.py --uneven
+    python experiments/benchmarks/sampler.py
+    python experiments/benchmarks/sampler.py --prompts 1 --group-size 1
+    python experiments/benchmarks/sampler.py --uneven
 
 Same weights, prompts, lengths and precision, in turns within one process: this sampler, `transformers` generate and the
 `Sampler` of tunix; a peer that is not installed is named. No completion ends early. With `--uneven` it is this sampler

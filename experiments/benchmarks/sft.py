@@ -1,7 +1,7 @@
 """How long does a step of supervised fine-tuning take, and how much memory, beside transformers' `Trainer`?
 
-    python experiments/bench_sft.py
-    python experiments/bench_sft.py --task gsm8k
+    python experiments/benchmarks/sft.py
+    python experiments/benchmarks/sft.py --task gsm8k
 
 Same weights, texts, optimiser and precision, in turns, each in its own process. The texts fill our rows: by default a
 text each, all of it learned; with `--task` as many worked problems as our rows hold, of which the answers are learned,

@@ -1,7 +1,7 @@
 """What does guidance cost while decoding, beside the three models one after the other?
 
-    python experiments/bench_thinklogit.py
-    python experiments/bench_thinklogit.py --target smollm2-135m --guide smollm2-135m --base smollm2-135m
+    python experiments/benchmarks/thinklogit.py
+    python experiments/benchmarks/thinklogit.py --target smollm2-135m --guide smollm2-135m --base smollm2-135m
 
 The same number of tokens from the fused model, and from target, guide and base each alone, in turns.
 """

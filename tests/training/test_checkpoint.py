@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
+from inspect import getsource
 
 import jax
 import jax.numpy as jnp
@@ -70,12 +70,14 @@ def test_donated_buffers_do_not_change_what_is_saved(tmp_path):
         assert (jax.random.key_data(restored.key) == jax.random.key_data(key)).all()
 
 
-RESTORE = """
+RESTORE = f"""
 import sys
 from pathlib import Path
+import jax.numpy as jnp
 from jaxreason.errors import InputError
 from jaxreason.training.checkpoint import Checkpoints
-from test_checkpoint import state
+from jaxreason.training.state import init_state, make_optimizer
+{getsource(state)}
 with Checkpoints(Path(sys.argv[1])) as checkpoints:
     try:
         checkpoints.restore_or(state(0))
@@ -94,7 +96,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
     for file in (tmp_path / "2" / "state").rglob("d/*"):
         file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     command = [sys.executable, "-c", RESTORE, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    done = subprocess.run(command, capture_output=True, text=True)
     message, step = done.stdout.strip().splitlines()
     assert re.fullmatch(
         r"checkpoint .*/2 cannot be read .*; delete that folder to go on from an earlier one .*", message
