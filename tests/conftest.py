@@ -10,6 +10,8 @@ import jaxtyping
 import pytest
 import tokenizers
 
+ROOT = Path(__file__).parents[1]
+
 # Compiling takes most of the suite's time; level 0 halves it and computes the same functions. What one test compiled
 # serves the others, those in other processes and the experiments that they start, too.
 # Eight devices are there for the tests of meshes; everything else runs on the first.
@@ -18,7 +20,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_for
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "jaxreason-tests-compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-hook = jaxtyping.install_import_hook("jaxreason", "beartype.beartype")
+# `tasks` has no arrays, and draws tens of thousands of problems.
+parts = {each.stem for each in (ROOT / "jaxreason").iterdir()} - {"__init__", "tasks"}
+hook = jaxtyping.install_import_hook([f"jaxreason.{part}" for part in parts], "beartype.beartype")
 
 from jaxreason.text.tokenizer import HuggingFace, Tokenizer  # noqa: E402
 from jaxreason.weights.load import save_folder  # noqa: E402 -- after the hook

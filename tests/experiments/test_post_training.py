@@ -11,6 +11,8 @@ from jaxreason.tasks import load_task
 from jaxreason.weights import load_folder, load_lora, load_model
 from tests.experiments.harness import Experiment, rows, timeless
 
+pytestmark = pytest.mark.slow
+
 FEW = ("--smoke", "--steps", "4", "--save-every", "1")
 LEFT = {"config.json", "metrics.jsonl", "checkpoints", "training.png", "before.json", "summary.json"}
 METHODS = [  # each kind of batch is interrupted once
@@ -25,7 +27,6 @@ METHODS = [  # each kind of batch is interrupted once
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "flags", "also", "interrupted"), METHODS, ids=lambda value: value if isinstance(value, str) else ""
 )
@@ -45,7 +46,6 @@ def test_a_method_ends_and_goes_on_after_an_interruption(script, flags, also, in
         assert timeless(rows(run.folder / "metrics.jsonl")) == timeless(metrics)
 
 
-@pytest.mark.slow
 def test_exported_adapters_merge_to_the_exported_model(tmp_path):
     flags = ("--lora-rank", "2", "--lora-alpha", "6", "--export", "--learning-rate", "0.01", "--model", "tiny")
     run = Experiment("sft.py", tmp_path / "run", *FEW, *flags)
@@ -58,7 +58,6 @@ def test_exported_adapters_merge_to_the_exported_model(tmp_path):
     assert (weights[0] == weights[1]).all() and (weights[0] != weights[2]).any()
 
 
-@pytest.mark.slow
 def test_a_budget_of_tokens_ends_the_training(tmp_path):
     run = Experiment("sft.py", tmp_path / "run", *FEW, "--token-budget", "700")
     assert run.run().returncode == 0
@@ -66,7 +65,6 @@ def test_a_budget_of_tokens_ends_the_training(tmp_path):
     assert sum(read[:-1]) < 700 <= sum(read) and len(read) < 4
 
 
-@pytest.mark.slow
 def test_a_reward_model_is_a_reward(tmp_path):
     trained = Experiment("reward_model.py", tmp_path / "reward_model", *FEW)
     assert trained.run().returncode == 0
@@ -77,9 +75,6 @@ def test_a_reward_model_is_a_reward(tmp_path):
     assert all(row["reward_mean"] not in (row["strict_share"], row["lenient_share"]) for row in metrics)
     asked = Experiment("sft.py", tmp_path / "other", *FEW, "--model", str(tmp_path / "reward_model" / "model")).run()
     assert asked.returncode == 2 and "is a reward model; give a language model" in asked.stderr
-
-
-QUESTION = load_task("grade-school").train[0].question
 
 
 @pytest.mark.parametrize(
@@ -106,7 +101,7 @@ QUESTION = load_task("grade-school").train[0].question
             "distill.py",
             ("--teacher-file", "FILE", "--method", "soft", "--teacher-top-k", "1", "--unfiltered"),
             {
-                "question": QUESTION,
+                "question": "QUESTION",
                 "completion": "7",
                 "tokens": [5, 1],
                 "top_ids": [[5], [1]],
@@ -121,6 +116,8 @@ QUESTION = load_task("grade-school").train[0].question
 )
 def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_path):
     file = tmp_path / "FILE"
+    if line.get("question") == "QUESTION":
+        line = line | {"question": load_task("grade-school").train[0].question}
     file.write_text(json.dumps(line) + "\n")
     flags = [str({"MODEL": model, "TASK": task}.get(flag, flag)) for flag in flags]
     done = Experiment(script, tmp_path / "run", *FEW, *flags).run()
@@ -128,7 +125,6 @@ def test_bad_input_is_one_line(script, flags, line, complaint, model, task, tmp_
     assert re.search(complaint, done.stderr), done.stderr
 
 
-@pytest.mark.slow
 def test_methods_are_compared_in_one_table(tmp_path):
     run = Experiment("post_training_methods.py", tmp_path / "methods", "--smoke", "--methods", "solutions,dpo")
     done = run.run()

@@ -107,6 +107,7 @@ def test_a_variant_of_a_model_keeps_its_compiled_sampler():
     assert replace(model(), max_tokens=8).sampler() != model().sampler()
 
 
+@pytest.mark.slow
 def test_an_early_stop_gives_the_full_votes_answer_for_fewer_tokens():
     stopped = early_stopping_vote(model(Sampling()), problems(), 8, KEY, chunk_size=2)
     for part, whole in zip(stopped, groups(), strict=True):

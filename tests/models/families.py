@@ -6,6 +6,7 @@ of weights beside it.
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tokenizers
 from flax.traverse_util import unflatten_dict
 
@@ -53,6 +54,10 @@ TINY = {
         activation="gelu_tanh",
     ),
 }
+
+
+SOME = [pytest.param(name, marks=() if name in ("llama", "gemma3") else pytest.mark.slow) for name in TINY]
+"""Every family; but for the plainest and the one with most of its own, marked slow."""
 
 
 def tiny_params(cfg: ModelConfig, seed: int) -> Params:

@@ -104,6 +104,7 @@ def pip_model(request):
     return request.param, config, params, np.asarray(unembed(params, hidden, model=model)[0])
 
 
+@pytest.mark.slow
 def test_pip_models_give_the_golden_logits(pip_model) -> None:
     alias, _, _, logits = pip_model
     golden = np.load(GOLDEN / f"{alias}.npz")

@@ -14,7 +14,7 @@ from jaxreason.models.attention import KV, AttentionMasks, attend
 from jaxreason.models.scoring import score_completions, score_hidden, token_ranks
 from jaxreason.models.transformer import Transformer, init_caches, run_completions, run_prompts, run_step, unembed
 from jaxreason.types import Params, Prompts
-from tests.models.families import TINY, tiny_batch, tiny_params
+from tests.models.families import SOME, TINY, tiny_batch, tiny_params
 
 families = pytest.mark.parametrize("name", TINY)
 
@@ -48,7 +48,7 @@ def test_cached_steps_equal_the_uncached_pass(name):
                 np.testing.assert_allclose(hidden[p], whole[p, :, slot - begin[p]], atol=1e-5)
 
 
-@families
+@pytest.mark.parametrize("name", SOME)
 def test_joined_matrices_change_nothing(name):
     model, params, prompts, tokens = setting(name)
     joined = fuse(params)
@@ -61,7 +61,7 @@ def test_joined_matrices_change_nothing(name):
     chex.assert_trees_all_equal(unfuse(joined, model.cfg), params)
 
 
-@families
+@pytest.mark.parametrize("name", SOME)
 def test_shared_prompt_equals_repeated_prompt_in_values_and_gradients(name):
     """The prompt once with G completions, against prompt and completion as one plain sequence, G times."""
     model, params, prompts, tokens = setting(name)

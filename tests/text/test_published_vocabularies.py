@@ -69,6 +69,7 @@ ABSENT_BYTES = {*b"\x04\x06\x13\x14\x16\x1d\xc0\xc1\xf1\xf2", *range(0xF5, 0x100
 """Bytes without a token in SmolLM2's vocabulary; it has no unknown token either, so they are dropped."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_published_models_decode_what_they_encode(name, request):
     tokenizer = request.getfixturevalue(name)

@@ -40,6 +40,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_as_many_parameters_as_published(name):
     assert sum(prod(shape) for shape in param_shapes(preset(name)).values()) == COUNTS[name]
