@@ -20,6 +20,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_for
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "jaxreason-tests-compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")  # [G] never joins [P G] by accident
+
 # `tasks` has no arrays, and draws tens of thousands of problems.
 parts = {each.stem for each in (ROOT / "jaxreason").iterdir()} - {"__init__", "tasks"}
 hook = jaxtyping.install_import_hook([f"jaxreason.{part}" for part in parts], "beartype.beartype")

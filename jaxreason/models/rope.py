@@ -44,7 +44,8 @@ CosSin = tuple[Float[Array, "P T half"], Float[Array, "P T half"]]
 
 def rotation(rope: Rope, positions: Int[Array, "P T"], head_dim: int) -> CosSin:
     """(cos, sin) of every angle; float32 because bfloat16 cannot count positions beyond 256."""
-    angles = positions[..., None].astype(jnp.float32) * jnp.asarray(inverse_frequencies(rope, head_dim), jnp.float32)
+    frequencies = jnp.asarray(inverse_frequencies(rope, head_dim), jnp.float32)
+    angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
     return jnp.cos(angles), jnp.sin(angles)
 
 

@@ -65,6 +65,11 @@ class Weight(nn.Module):
         self.weight = self.param("weight", INIT, self.shape)
 
 
+def _along_last(vector: Float[Array, "n"], x: Array) -> Array:
+    """[1 ... 1 n], as many axes as `x` has."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
 class Linear(nn.Module):
     """y = x Wᵀ (+ b), the weight stored [outputs, inputs] as published; adds the LoRA adapter if there is one."""
 
@@ -76,7 +81,7 @@ class Linear(nn.Module):
         weight = self.param("weight", INIT, (self.outputs, x.shape[-1]))
         y = jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype))
         if self.bias:
-            y += self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
+            y += _along_last(self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype), y)
         return y + _low_rank(self, self.outputs, x) if self.has_variable("params", "lora_A") else y
 
 
@@ -122,7 +127,7 @@ class RMSNorm(nn.Module):
         weight = self.param("weight", nn.initializers.constant(1.0 - self.offset), x.shape[-1:])
         x32 = x.astype(jnp.float32)
         x32 *= jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.eps)
-        return (x32 * (self.offset + weight)).astype(x.dtype)
+        return (x32 * _along_last(self.offset + weight, x32)).astype(x.dtype)
 
 
 class Attention(nn.Module):
@@ -295,11 +300,12 @@ def run_packed(
 
     A token attends to its own document only, and positions restart with each: documents do not see each other.
     """
-    slots = jnp.arange(tokens.shape[-1])
+    slots = jnp.arange(tokens.shape[-1])[None]
     starts = segments != jnp.pad(segments[:, :-1], [(0, 0), (1, 0)], constant_values=-1)
     positions = slots - jax.lax.cummax(jnp.where(starts, slots, 0), axis=1)
-    causal = (segments[:, :, None] == segments[:, None, :]) & (slots <= slots[:, None])
-    sliding = causal & (slots[:, None] - slots < model.cfg.window)
+    age = slots[:, :, None] - slots[:, None, :]
+    causal = (segments[:, :, None] == segments[:, None, :]) & (age >= 0)
+    sliding = causal & (age < model.cfg.window)
     sliding_masks = AttentionMasks(sliding, None) if any(model.cfg.sliding) else None
     inputs = LayerInputs(positions, AttentionMasks(causal, None), sliding_masks, None)
     return _apply(model, params, tokens[:, None], inputs)[0][:, 0]
@@ -354,21 +360,22 @@ def _layer_inputs(
     start = jnp.zeros((P,), jnp.int32) if prompt_kv is None else prompt_kv.lengths
     if begin is not None:
         start -= begin
-    positions = start[:, None] + slots
-    key_slots = jnp.arange(T if caches is None else caches[0].k.shape[TIME.k])
+    positions = start[:, None] + slots[None]
+    key_slots = jnp.arange(T if caches is None else caches[0].k.shape[TIME.k])[None, None]
+    age = slots[None, :, None] - key_slots
 
     def masks(window: int | None) -> AttentionMasks:
-        own = (key_slots <= slots[:, None])[None]
+        own = age >= 0
         if begin is not None:
             own &= key_slots >= begin[:, None, None]
         if window is not None:
-            own &= slots[:, None] - key_slots < window
+            own &= age < window
         if prompt_kv is None:
             return AttentionMasks(own, None)
         S = prompt_kv.mask.shape[1]
         prompt = jnp.broadcast_to(prompt_kv.mask[:, None], (P, T, S))
         if window is not None:
-            prompt &= positions[:, :, None] - jnp.arange(S) < window
+            prompt &= positions[:, :, None] - jnp.arange(S)[None, None] < window
         return AttentionMasks(own, prompt)
 
     return LayerInputs(

@@ -70,7 +70,7 @@ def assert_close(ours, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", ["llama3", "qwen2", "gemma3"])  # untied, with biases, sandwich norms
 def test_every_mesh_computes_what_one_device_does(name):
     cfg, params, rollouts, scores, batch, (state, metrics) = on_one(name)
     assert rollouts.lengths.min(initial=LENGTH, where=rollouts.lengths > 1) > 1 and rollouts.truncated.any()
@@ -98,9 +98,8 @@ def test_every_mesh_computes_what_one_device_does(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TINY)
-def test_pmap_and_shard_map_take_the_same_functions(name):
-    cfg, params, rollouts, scores, batch, (state, metrics) = on_one(name)
+def test_pmap_and_shard_map_take_the_same_functions():
+    cfg, params, rollouts, scores, batch, (state, metrics) = on_one("llama3")
     model = Transformer(cfg)
     sample = partial(generate, decoder=TransformerDecoder(model), **LIMITS)
     score = partial(score_completions, model=model)

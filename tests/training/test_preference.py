@@ -34,7 +34,7 @@ def test_dpo_prefers_what_was_right_and_ignores_groups_that_agree():
     P, G, S, T = 3, 4, 2, 5
     prompts = Prompts(jnp.array(rng.integers(0, CFG.vocab, (P, S))), jnp.ones((P, S), bool))
     tokens = jnp.array(rng.integers(0, CFG.vocab, (P, G, T)))
-    mask = jnp.arange(T) < jnp.array(rng.integers(1, T + 1, (P, G)))[..., None]
+    mask = np.arange(T) < rng.integers(1, T + 1, (P, G))[..., None]
     rollouts = Rollouts(prompts, tokens, mask, jnp.zeros((P, G, T)), jnp.zeros((P, G), bool))
     rewards = jnp.array([[0, 0, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1]], jnp.float32)
     score = jax.jit(partial(completion_logps, model=MODEL))

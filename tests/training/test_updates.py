@@ -28,10 +28,11 @@ def rollouts(seed: int = 0) -> Rollouts:
     """Completions of several lengths whose old log-probabilities are near, not at, the model's own."""
     rng = np.random.default_rng(seed)
     prompts = Prompts(
-        jnp.array(rng.integers(0, CFG.vocab, (P, S)), jnp.int32), jnp.arange(S) < jnp.array([[6], [3], [1], [5]])
+        jnp.array(rng.integers(0, CFG.vocab, (P, S)), jnp.int32),
+        jnp.array(np.arange(S) < np.array([[6], [3], [1], [5]])),
     )
     tokens = jnp.array(rng.integers(0, CFG.vocab, (P, G, T)), jnp.int32)
-    mask = jnp.arange(T) < jnp.array(rng.integers(1, T + 1, (P, G)))[..., None]
+    mask = jnp.array(np.arange(T) < rng.integers(1, T + 1, (P, G))[..., None])
     scores = jax.jit(partial(score_completions, model=MODEL))(PARAMS, prompts, tokens, mask)
     old = jnp.where(mask, scores.logps + jnp.array(rng.normal(size=mask.shape) * 0.2, jnp.float32), 0.0)
     return Rollouts(prompts, tokens, mask, old, truncated=jnp.array(rng.random((P, G)) < 0.3))
@@ -164,7 +165,9 @@ def test_two_devices_under_pmap_make_the_same_step_as_one():
 
 def test_masked_tokens_equal_a_batch_without_them():
     batch = rollouts()
-    shorter = batch._replace(mask=batch.mask & (jnp.arange(T) < 3), truncated=jnp.zeros((P, G), bool))
+    shorter = batch._replace(
+        mask=jnp.array(np.asarray(batch.mask) & (np.arange(T) < 3)), truncated=jnp.zeros((P, G), bool)
+    )
     cut = Rollouts(batch.prompts, batch.tokens[..., :3], shorter.mask[..., :3], batch.logps[..., :3], shorter.truncated)
     assert_trees_close(
         gradient(make_batch(shorter, REWARDS, GRPO)), gradient(make_batch(cut, REWARDS, GRPO)), rtol=1e-5
