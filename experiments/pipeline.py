@@ -9,12 +9,11 @@ the small reasoner, and `tiny-base` and `tiny-large-base`, which answer directly
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from math import gcd
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -79,7 +78,6 @@ COT = {
     one_expression: 0.6,
 }
 DIRECT = {answer_alone: 1.0}
-NO_STYLES: Mapping[corpus.Style, float] = MappingProxyType({})
 PREMISES = 0.06  # share of the documents
 
 
@@ -90,7 +88,9 @@ class Stage:
     kind: str  # pretrain, sft, dpo or grpo
     steps: int
     learning_rate: float
-    styles: Mapping[corpus.Style, float] = NO_STYLES  # how the SFT examples are written, with their shares
+    styles: Mapping[corpus.Style, float] = field(
+        default_factory=dict
+    )  # how the SFT examples are written, with their shares
     size: ModelConfig = SMALL
     replay: float = 0.0  # share of the SFT documents that are of pre-training, so that it is not forgotten
 
