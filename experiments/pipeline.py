@@ -90,7 +90,7 @@ class Stage:
     learning_rate: float
     styles: Mapping[corpus.Style, float] = field(
         default_factory=dict
-    )  # how the SFT examples are written, with their shares
+    )  # how SFT examples are written, with shares
     size: ModelConfig = SMALL
     replay: float = 0.0  # share of the SFT documents that are of pre-training, so that it is not forgotten
 
