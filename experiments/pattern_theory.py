@@ -9,7 +9,6 @@ warm start on the best pattern; and the accuracy that self-certainty leads to, w
 """
 
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.analysis.theory import flow, regime, self_certainty_rewards, transition_time
-from jaxreason.runs import check_limits, main, write_csv
+from jaxreason.runs import check_limits, flag, main, write_csv
 
 SUCCESS = (0.9, 0.7, 0.1)  # success rates of the best pattern, its rival, the rest
 EPSILONS = (0.1, 0.05, 0.02, 0.01, 0.005)
@@ -26,14 +25,14 @@ STARTS = (0.08, 0.05, 0.03, 0.02, 0.01, 0.005)  # initial shares of the best pat
 
 @dataclass(frozen=True)
 class Config:
-    patterns: int = 1000  # patterns per question, for self-certainty
-    questions: int = 400
+    patterns: int = flag(1000, 2)  # patterns per question, for self-certainty
+    questions: int = flag(400, 2)
     seed: int = 0
     out: str = "runs/pattern_theory"
 
 
 def run(cfg: Config) -> dict[str, list[dict]]:
-    check_limits(cfg, {"patterns": (2, inf), "questions": (2, inf)})
+    check_limits(cfg)
     tables = {"fast": fast(), "entangled": entangled(), "certainty": certainty(cfg)}
     folder, console = Path(cfg.out), Console(highlight=False)
     folder.mkdir(parents=True, exist_ok=True)
