@@ -88,9 +88,7 @@ class Stage:
     kind: str  # pretrain, sft, dpo or grpo
     steps: int
     learning_rate: float
-    styles: Mapping[corpus.Style, float] = field(
-        default_factory=dict
-    )  # how SFT examples are written, with shares
+    styles: Mapping[corpus.Style, float] = field(default_factory=dict)  # how SFT examples are written, with shares
     size: ModelConfig = SMALL
     replay: float = 0.0  # share of the SFT documents that are of pre-training, so that it is not forgotten
 
