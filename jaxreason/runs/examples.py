@@ -54,9 +54,9 @@ def write_pairs(run: Run, setup: Setup, task: Task, problems: Sequence[Problem],
     wanted = flags["pair_types"] or f"{flags['model']} right>{flags['model']} wrong"
     pair_types = [(chosen, rejected) for chosen, _, rejected in (each.partition(">") for each in wanted.split(","))]
     sources = [f"{generator} {grade}" for generator in generators for grade in ("right", "wrong")]
-    for pair_type in pair_types:
+    for text, pair_type in zip(wanted.split(","), pair_types, strict=True):
         if not set(pair_type) <= set(sources):
-            raise InputError(f"--pair-types {'>'.join(pair_type)!r} is not 'A>B' of two among {', '.join(sources)}")
+            raise InputError(f"--pair-types {text!r} is not 'A>B' of two among {', '.join(sources)}")
     samples = []
     for generator in generators:
         config, params, tokenizer = load_model(generator)
