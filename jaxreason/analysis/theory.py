@@ -133,7 +133,7 @@ def two_pattern_time(shares: ArrayLike, success: ArrayLike, share: float) -> flo
 
 def two_pattern_share(shares: ArrayLike, success: ArrayLike, time: float) -> float:
     """The best pattern's share at `time`: the inverse of `two_pattern_time`."""
-    bracket = float(np.min(shares)), 1 - 1e-12
+    bracket = float(np.asarray(shares).min()), 1 - 1e-12
     return root_scalar(lambda share: two_pattern_time(shares, success, share) - time, bracket=bracket).root
 
 
