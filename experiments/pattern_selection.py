@@ -28,7 +28,7 @@ from rich.table import Table
 
 from jaxreason.analysis import LABELLERS, cluster_labeller
 from jaxreason.errors import InputError
-from jaxreason.runs import check_limits, choose, defaults, flag, main, with_defaults, write_csv, write_text
+from jaxreason.runs import check_limits, choose, defaults, flag, main, run_experiment, write_csv, write_text
 from jaxreason.tasks import Task, load_task, messages
 from jaxreason.tasks.grade_school import (
     DIFFICULTIES,
@@ -124,14 +124,12 @@ def run(cfg: Config) -> list[dict]:
 
 
 def train_policy(cfg: Config, model: str, reward: str, folder: Path, seed: int) -> None:
-    if (folder / "summary.json").exists():
-        return
-    flags = {"model": model, "task": cfg.task, "data": cfg.data, "seed": seed, "out": str(folder), "export": True}
+    flags = {"model": model, "task": cfg.task, "data": cfg.data, "seed": seed, "export": True}
     flags |= {"algorithm": cfg.algorithm, "reward": reward, "steps": cfg.steps, "patterns": cfg.patterns}
     flags |= {"learning_rate": cfg.learning_rate, "kl_weight": 0.0, "eval_every": 0, "smoke": cfg.smoke}
     flags |= {"eval_problems": cfg.eval_problems, "eval_samples": cfg.eval_samples}
     flags |= {} if model == cfg.model or cfg.smoke else SIZES
-    grpo_gsm8k.main(with_defaults(grpo_gsm8k.Config, grpo_gsm8k.flag_defaults, **flags))
+    run_experiment(grpo_gsm8k, folder, **flags)
 
 
 def fine_tuned(cfg: Config, task: Task, start: str, seed: int) -> str:
@@ -139,7 +137,7 @@ def fine_tuned(cfg: Config, task: Task, start: str, seed: int) -> str:
     if start == "as-is":
         return cfg.model
     out = Path(cfg.out) / f"{start}-sft-{seed}"
-    if not (out / "model").exists():
+    if not (out / "summary.json").exists():
         count = cfg.warm_start_examples if start == "warm_start" else cfg.sft_examples
         steps = {"mixed_sft": cfg.mixed_sft_steps, "warm_start": cfg.warm_start_steps}.get(start, cfg.share_steps)
         file = Path(cfg.out) / f"{start}-examples-{seed}.jsonl"
@@ -148,9 +146,9 @@ def fine_tuned(cfg: Config, task: Task, start: str, seed: int) -> str:
         write_text(file, "".join(islice(lines, count)))
         model = fine_tuned(cfg, task, FROM[start], seed) if start in FROM else cfg.model
         flags = {"model": model, "task": cfg.task, "data": cfg.data, "train_file": str(file), "steps": steps}
-        flags |= {"seed": seed, "out": str(out), "export": True, "eval_problems": min(cfg.eval_problems, 100)}
+        flags |= {"seed": seed, "export": True, "eval_problems": min(cfg.eval_problems, 100)}
         flags |= {"learning_rate": 5e-4, "seq_len": 160, "max_tokens": 72, "smoke": cfg.smoke}
-        sft.main(with_defaults(sft.Config, sft.flag_defaults, **flags))
+        run_experiment(sft, out, **flags)
     return str(out / "model")
 
 

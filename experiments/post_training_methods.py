@@ -11,7 +11,6 @@ the model that answers directly, the teacher the small reasoner that is bundled 
 cores for one seed; a method that is finished is not run again.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from rich.table import Table
 from jaxreason.errors import InputError
 from jaxreason.evaluation import wilson_interval
 from jaxreason.models import forward_flops
-from jaxreason.runs import check_limits, defaults, flag, main, read_rows, set_flags, with_defaults, write_csv
+from jaxreason.runs import check_limits, defaults, flag, main, read_rows, run_experiment, with_defaults, write_csv
 from jaxreason.weights import load_model
 
 KEYS = 80  # keys a token attends to, on average: prompts of 50 and completions of 30 tokens
@@ -90,7 +89,7 @@ def run(cfg: Config) -> dict:
         for name in chosen:
             console.rule(f"{name}, seed {seed}")
             folder = Path(cfg.out) / f"{name}-{seed}"
-            done = finished(folder) or run_method(cfg, known[name], folder, seed)
+            done = run_method(cfg, known[name], folder, seed)
             tokens, written, seconds = spent(folder)
             arithmetic = known[name].passes * flops(tokens) + flops(written)
             after = done["after"]
@@ -113,23 +112,22 @@ def run(cfg: Config) -> dict:
 
 
 def run_method(cfg: Config, method: Method, folder: Path, seed: int) -> dict:
-    common = {"model": cfg.student, "task": cfg.task, "seed": seed, "out": str(folder)}
-    common |= {
-        "token_budget": cfg.token_budget,
-        "eval_problems": cfg.eval_problems,
-        "steps": 10_000,
-        "smoke": cfg.smoke,
-    }
-    flags = with_defaults(method.experiment.Config, method.experiment.flag_defaults, **common, **method.flags)
+    steps = 10_000  # the budget of tokens ends it
     if method.experiment is rejection_sampling:  # its rounds share out the steps
-        tokens_per_step = flags.rounds.rows * flags.rounds.seq_len
-        flags = set_flags(flags, steps=-(-cfg.token_budget // tokens_per_step))
-    return method.experiment.main(flags)
-
-
-def finished(folder: Path) -> dict | None:
-    summary = folder / "summary.json"
-    return json.loads(summary.read_text()) if summary.exists() else None
+        own = with_defaults(rejection_sampling.Config, rejection_sampling.flag_defaults, smoke=cfg.smoke).rounds
+        steps = -(-cfg.token_budget // (own.rows * own.seq_len))
+    return run_experiment(
+        method.experiment,
+        folder,
+        model=cfg.student,
+        task=cfg.task,
+        seed=seed,
+        token_budget=cfg.token_budget,
+        eval_problems=cfg.eval_problems,
+        steps=steps,
+        smoke=cfg.smoke,
+        **method.flags,
+    )
 
 
 def spent(folder: Path) -> tuple[int, int, float]:

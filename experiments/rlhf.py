@@ -15,13 +15,12 @@ from pathlib import Path
 
 import grpo_gsm8k
 import reward_model
-from post_training_methods import finished
 from rich.console import Console
 from rich.table import Table
 
 from jaxreason.errors import InputError
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, defaults, flag, main, read_rows, with_defaults
+from jaxreason.runs import check_limits, defaults, flag, main, read_rows
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,13 @@ def run(cfg: Config) -> dict:
         raise InputError(f"--reward-model {cfg.reward_model} is not a folder: give a reward model's, or none")
     if not learned.exists():
         console.rule("reward model")
-        flags = common | {"steps": cfg.reward_model_steps, "out": str(folder / "reward_model")}
-        reward_model.main(with_defaults(reward_model.Config, reward_model.flag_defaults, **flags))
+        run_experiment(reward_model, folder / "reward_model", steps=cfg.reward_model_steps, **common)
     summaries, curves = {}, {}
     for name, reward in {"learned": str(learned), "verifier": "strict"}.items():
         console.rule(f"GRPO, {name} reward")
-        flags = common | {"steps": cfg.steps, "reward": reward, "kl_weight": cfg.kl_weight, "out": str(folder / name)}
-        grpo = with_defaults(grpo_gsm8k.Config, grpo_gsm8k.flag_defaults, **flags)
-        summaries[name] = finished(folder / name) or grpo_gsm8k.main(grpo)
+        summaries[name] = run_experiment(
+            grpo_gsm8k, folder / name, steps=cfg.steps, reward=reward, kl_weight=cfg.kl_weight, **common
+        )
         curves[name] = read_rows(folder / name / "metrics.jsonl")
     table = Table("reward", "pass@1 before", "after", "tokens before", "after")
     for name, sets in summaries.items():

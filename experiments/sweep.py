@@ -1,6 +1,5 @@
 """Runs of experiments/grpo_gsm8k.py that differ in a few flags, from one start and several seeds, side by side."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, choose, defaults, flag, read_rows, with_defaults, write_csv
+from jaxreason.runs import check_limits, choose, defaults, flag, read_rows, write_csv
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,9 @@ def sweep(cfg: SweepConfig, name: str, runs: Mapping[str, Mapping[str, Any]]) ->
             console.rule(f"{run}, seed {seed}")
             out = folder / f"{run}-{seed}"
             flags = {"model": cfg.model, "task": cfg.task, "data": cfg.data, "steps": cfg.steps, "seed": seed}
-            flags |= {"eval_problems": cfg.eval_problems, "eval_every": 0, "out": str(out), "smoke": cfg.smoke}
-            if not (out / "summary.json").exists():
-                flags |= runs[run]
-                grpo_gsm8k.main(with_defaults(grpo_gsm8k.Config, grpo_gsm8k.flag_defaults, **flags))
-            summary, steps = json.loads((out / "summary.json").read_text()), read_rows(out / "metrics.jsonl")
+            flags |= {"eval_problems": cfg.eval_problems, "eval_every": 0, "smoke": cfg.smoke}
+            summary = run_experiment(grpo_gsm8k, out, **(flags | runs[run]))
+            steps = read_rows(out / "metrics.jsonl")
             curves[run].append(steps)
             rows.append({"run": run, "seed": seed, **summarise(summary, steps)})
     return rows, curves, folder

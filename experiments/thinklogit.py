@@ -18,6 +18,7 @@ from functools import partial
 from itertools import product
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import distill
 import dpo
@@ -31,7 +32,7 @@ from jaxreason.analysis import words_per_thousand
 from jaxreason.errors import InputError
 from jaxreason.evaluation import evaluate
 from jaxreason.inference import InferenceModel, load_guided_model, load_inference_model
-from jaxreason.runs import RunFolder, check_limits, choose, defaults, flag, main, with_defaults, write_csv
+from jaxreason.runs import RunFolder, check_limits, choose, defaults, flag, main, run_experiment, write_csv
 from jaxreason.sampling import Sampling
 from jaxreason.tasks import Problem, Task, load_task, messages
 from jaxreason.training import EVALUATION
@@ -188,52 +189,39 @@ def measure(model: InferenceModel, problems: Sequence[Problem], samples: int, se
 
 def train_guide(cfg: Config, out: Path, seed: int) -> str:
     """The guide after DPO on pairs of its own and the target's completions."""
-    if not (out / "model").exists():
-        settings = with_defaults(
-            dpo.Config,
-            dpo.flag_defaults,
-            model=cfg.guide,
-            task=cfg.task,
-            data=cfg.data,
-            generators=f"{cfg.guide},{cfg.target}",
-            pair_types=MIXTURES[cfg.pairs].format(guide=cfg.guide, target=cfg.target),
-            problems=cfg.problems,
-            steps=cfg.dpo_steps,
-            learning_rate=cfg.dpo_rate,
-            lora_rank=cfg.lora_rank,
-            max_tokens=cfg.max_tokens,
-            eval_problems=min(cfg.eval_problems, 100),
-            seed=seed,
-            out=str(out),
-            export=True,
-            smoke=cfg.smoke,
-        )
-        dpo.main(settings)
+    run_experiment(
+        dpo,
+        out,
+        model=cfg.guide,
+        generators=f"{cfg.guide},{cfg.target}",
+        pair_types=MIXTURES[cfg.pairs].format(guide=cfg.guide, target=cfg.target),
+        problems=cfg.problems,
+        steps=cfg.dpo_steps,
+        learning_rate=cfg.dpo_rate,
+        lora_rank=cfg.lora_rank,
+        **shared_flags(cfg, seed),
+    )
     return str(out / "model")
 
 
 def fine_tune_target(cfg: Config, out: Path, seed: int) -> str:
     """The target after fine-tuning on the guide's correct completions."""
-    if not (out / "model").exists():
-        settings = with_defaults(
-            distill.Config,
-            distill.flag_defaults,
-            model=cfg.target,
-            teacher=cfg.guide,
-            task=cfg.task,
-            data=cfg.data,
-            problems=cfg.tuned_problems,
-            steps=cfg.tuned_steps,
-            learning_rate=cfg.tuned_rate,
-            max_tokens=cfg.max_tokens,
-            eval_problems=min(cfg.eval_problems, 100),
-            seed=seed,
-            out=str(out),
-            export=True,
-            smoke=cfg.smoke,
-        )
-        distill.main(settings)
+    run_experiment(
+        distill,
+        out,
+        model=cfg.target,
+        teacher=cfg.guide,
+        problems=cfg.tuned_problems,
+        steps=cfg.tuned_steps,
+        learning_rate=cfg.tuned_rate,
+        **shared_flags(cfg, seed),
+    )
     return str(out / "model")
+
+
+def shared_flags(cfg: Config, seed: int) -> dict[str, Any]:
+    flags = {"task": cfg.task, "data": cfg.data, "max_tokens": cfg.max_tokens, "seed": seed, "smoke": cfg.smoke}
+    return flags | {"eval_problems": min(cfg.eval_problems, 100), "export": True}
 
 
 def make_table(rows: list[dict]) -> Table:

@@ -38,11 +38,20 @@ def transformers_generate(folder: Path, ids: list[list[int]], *, group_size: int
     width = max(map(len, ids))
     prompts = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in ids])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids])
-    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_return_sequences": group_size}
-    how |= {"min_new_tokens": tokens, "max_new_tokens": tokens, "pad_token_id": 0}
 
     def call() -> None:
-        made = model.generate(input_ids=prompts, attention_mask=mask, **how)
+        made = model.generate(
+            input_ids=prompts,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=group_size,
+            min_new_tokens=tokens,
+            max_new_tokens=tokens,
+            pad_token_id=0,
+        )
         assert made.shape == (len(prompts) * group_size, width + tokens)
 
     return call
@@ -94,10 +103,17 @@ def tunix_sampler(
     cache = CacheConfig(width + tokens + 1, config.layers, config.kv_heads, config.head_dim)
     peer = Peer(model, Ids(), cache)
     prompts = [" ".join(map(str, prompt)) for prompt in ids for _ in range(group_size)]
-    how = {"max_generation_steps": tokens, "max_prompt_length": width, "temperature": 1.0, "top_p": 1.0}
 
     def call() -> None:
-        peer(prompts, eos_tokens=[config.vocab - 1], seed=0, **how)
+        peer(
+            prompts,
+            eos_tokens=[config.vocab - 1],
+            seed=0,
+            temperature=1.0,
+            top_p=1.0,
+            max_generation_steps=tokens,
+            max_prompt_length=width,
+        )
 
     return call
 

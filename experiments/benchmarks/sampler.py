@@ -114,9 +114,9 @@ def uneven(cfg: Config, decoder: TransformerDecoder, params, ids: list[list[int]
     console.print(f"lengths: median {cfg.tokens}, mean {np.mean(lengths):.0f}, longest {max(lengths)}")
     prompts = pad_prompts([[length, *prompt[1:]] for length, prompt in zip(lengths, ids, strict=True)])
     stop = decoder.model.cfg.vocab - 1
-    how = {"decoder": Planned(decoder, stop), "sampling": Sampling(), "max_tokens": max(lengths), "stop_ids": (stop,)}
-    whole = jax.jit(partial(generate, **how))
-    ours = Sampler(**how)
+    ours = Sampler(Planned(decoder, stop), Sampling(), max_tokens=max(lengths), stop_ids=(stop,))
+    whole = partial(generate, decoder=ours.decoder, sampling=ours.sampling, max_tokens=max(lengths), stop_ids=(stop,))
+    whole = jax.jit(whole)
     assert (np.asarray(ours(params, prompts, keys=keys).lengths) == np.array(lengths)[:, None]).all()
     contenders = {
         "finished rows leave": partial(ours, params, prompts, keys=keys),

@@ -122,55 +122,47 @@ def _compile_shallow(spec: StepSpec, **changes: Any) -> dict[str, Figures]:
     return compiled(replace(spec, cfg=replace(spec.cfg, **changes)), *spec.microbatch)
 
 
-def compiled(work: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
+def compiled(spec: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     """All layers; an update takes microbatches of `size` prompts, their completions in `pieces`."""
-    held, found = DeviceState(work), {}
-    over, rows = (
-        partial(_shape, sharding=NamedSharding(work.mesh, PartitionSpec(BATCH_AXES))),
-        (work.prompts, work.group_size),
-    )
-    sampler = Sampler(
-        TransformerDecoder(work.model),
-        Sampling(),
-        max_tokens=work.max_tokens,
-        stop_ids=(0,),
-        mesh=work.model.mesh,
-        dtype=work.dtype,
-    )
-    largest = cache_bucket(work.max_tokens - 1)
-    keys, row_limits = over(rows, jax.random.key(0).dtype), over(rows[:1], jnp.int32)
-    given = held.sampled, _prompts(work.prompts, work.prompt_tokens, over), keys, row_limits
-    smaller, steps = max(largest // 2, 1), min(STEPS, max(1, work.max_tokens - 1))
-    found["prompts"], (live, _) = measure(batching.prefill, *given, sampler=sampler, cache_size=smaller)
-    found["larger cache"], live = measure(batching.resize, live, jnp.int32(0), mesh=sampler.mesh, cache_size=largest)
-    found["a token"], _ = measure(batching.decode, held.sampled, live, jnp.int32(1), sampler=sampler, steps=steps)
+    device, figures = DeviceState(spec), {}
+    sharded = partial(_shape, sharding=NamedSharding(spec.mesh, PartitionSpec(BATCH_AXES)))
+    replicated = partial(_shape, sharding=NamedSharding(spec.mesh, PartitionSpec()))
 
-    loss = microbatch.PolicyLossSpec(work.model, GRPO, temperature=1.0)
-    part, params = _part(size, work, over), held.state.params
-    empty = jax.eval_shape(partial(microbatch.init_grads, spec=loss), params, part, held.frozen)
-    everywhere = NamedSharding(work.mesh, PartitionSpec())
-    total = empty._replace(
-        grads=params, stats=jax.tree.map(lambda x: _shape(x.shape, x.dtype, everywhere), empty.stats)
+    decoder, mesh = TransformerDecoder(spec.model), spec.model.mesh
+    sampler = Sampler(decoder, Sampling(), max_tokens=spec.max_tokens, stop_ids=(0,), mesh=mesh, dtype=spec.dtype)
+    largest = cache_bucket(spec.max_tokens - 1)
+    keys = sharded((spec.prompts, spec.group_size), jax.random.key(0).dtype)
+    prompts, row_limits = _prompts(spec.prompts, spec.prompt_tokens, sharded), sharded((spec.prompts,), jnp.int32)
+    smaller, steps = max(largest // 2, 1), min(STEPS, max(1, spec.max_tokens - 1))
+    figures["prompts"], (live, _) = measure(
+        batching.prefill, device.sampled, prompts, keys, row_limits, sampler=sampler, cache_size=smaller
     )
-    found["gradient"], total = measure(
-        microbatch.accumulate, params, total, part, held.frozen, spec=loss, pieces=pieces
+    figures["larger cache"], live = measure(batching.resize, live, jnp.int32(0), mesh=mesh, cache_size=largest)
+    figures["a token"], _ = measure(batching.decode, device.sampled, live, jnp.int32(1), sampler=sampler, steps=steps)
+
+    loss = microbatch.PolicyLossSpec(spec.model, GRPO, temperature=1.0)
+    part, params, frozen = _part(size, spec, sharded), device.state.params, device.frozen
+    total = jax.eval_shape(partial(microbatch.init_grads, spec=loss), params, part, frozen)
+    stats = jax.tree.map(lambda x: replicated(x.shape, x.dtype), total.stats)
+    total = total._replace(grads=params, stats=stats)
+    figures["gradient"], total = measure(microbatch.accumulate, params, total, part, frozen, spec=loss, pieces=pieces)
+    adapters, consumed, state = frozen is not None, replicated((), jnp.int32), device.state
+    figures["optimiser"], _ = measure(
+        microbatch.apply, state, total, consumed, spec=loss, optimizer=device.optimizer, adapters=adapters
     )
-    consumed = _shape((), jnp.int32, everywhere)
-    how = {"spec": loss, "optimizer": held.optimizer, "adapters": held.frozen is not None}
-    found["optimiser"], _ = measure(microbatch.apply, held.state, total, consumed, **how)
-    return found
+    return figures
 
 
-def _part(size: int, spec: StepSpec, over: Callable[..., Any]) -> Batch:
+def _part(size: int, spec: StepSpec, sharded: Callable[..., Any]) -> Batch:
     rows = size, spec.group_size, spec.max_tokens
-    ids, mask, reals = (over(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
-    rollouts = Rollouts(_prompts(size, spec.prompt_tokens, over), ids, mask, reals, over(rows[:2], jnp.bool))
-    return Batch(rollouts, over((*rows[:2], 1), jnp.float32), reals, reals, None)
+    ids, mask, reals = (sharded(rows, dtype) for dtype in (jnp.int32, jnp.bool, jnp.float32))
+    rollouts = Rollouts(_prompts(size, spec.prompt_tokens, sharded), ids, mask, reals, sharded(rows[:2], jnp.bool))
+    return Batch(rollouts, sharded((*rows[:2], 1), jnp.float32), reals, reals, None)
 
 
-def _prompts(count: int, tokens: int, over: Callable[..., Any]) -> Prompts:
+def _prompts(count: int, tokens: int, sharded: Callable[..., Any]) -> Prompts:
     shape = count, bucket(tokens)
-    return Prompts(over(shape, jnp.int32), over(shape, jnp.bool))
+    return Prompts(sharded(shape, jnp.int32), sharded(shape, jnp.bool))
 
 
 def _shape(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,6 @@
 """The edge of the library: flags, command line, runs and what an experiment composes."""
 
-from jaxreason.runs.cli import main, parse
+from jaxreason.runs.cli import main, parse, run_experiment
 from jaxreason.runs.config import (
     PRETRAINED_DEFAULTS,
     SMOKE_DEFAULTS,
@@ -18,6 +18,7 @@ from jaxreason.runs.config import (
     RunFlags,
     SamplingFlags,
     TrainConfig,
+    check_divides,
     check_limits,
     choose,
     defaults,
@@ -44,6 +45,7 @@ from jaxreason.runs.examples import (
     write_pairs,
 )
 from jaxreason.runs.folder import RunFolder, read_rows, write_csv, write_json, write_text
+from jaxreason.runs.jitted_updates import make_grpo_update, make_policy_update, make_update, resolve_algorithm, timed
 from jaxreason.runs.notebook import notebook_folder, notebook_run, runtime
 from jaxreason.runs.run import Run
 from jaxreason.runs.setup import (
@@ -61,14 +63,6 @@ from jaxreason.runs.setup import (
     make_scorer,
     needs_scores,
 )
-from jaxreason.runs.updates import (
-    check_divides,
-    make_grpo_update,
-    make_policy_update,
-    make_update,
-    resolve_algorithm,
-    timed,
-)
 
 __all__ = [
     "PRETRAINED_DEFAULTS", "SMOKE_DEFAULTS", "AlgorithmFlags", "DataFlags", "DeviceFlags", "DistillFlags",
@@ -79,6 +73,6 @@ __all__ = [
     "load_task", "load_teacher", "main", "make_graders", "make_grpo_update", "make_monitors", "make_optimizer",
     "make_policy_update", "make_reference", "make_reward", "make_sampler", "make_scorer", "make_update",
     "merged_params", "needs_scores", "notebook_folder", "notebook_run", "parse", "read_rows", "resolve_algorithm",
-    "runtime", "sampled_examples", "set_flags", "sft_example", "teacher_examples", "timed", "validation_metrics",
-    "with_defaults", "write_csv", "write_json", "write_pairs", "write_text",
+    "run_experiment", "runtime", "sampled_examples", "set_flags", "sft_example", "teacher_examples", "timed",
+    "validation_metrics", "with_defaults", "write_csv", "write_json", "write_pairs", "write_text",
 ]  # fmt: skip

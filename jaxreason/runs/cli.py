@@ -1,12 +1,15 @@
 """A dataclass becomes the command line; what goes wrong becomes one line and a non-zero exit."""
 
+import json
 import os
 import re
 import sys
 from _thread import interrupt_main
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from threading import Timer
+from types import ModuleType
 from typing import Any, NoReturn
 
 import jax
@@ -15,7 +18,7 @@ import simple_parsing
 from jaxreason.cache import enable_compilation_cache
 from jaxreason.distributed.multihost import abort, check_same_settings, initialize_hosts, shutdown
 from jaxreason.errors import InputError, Stopped
-from jaxreason.runs.config import Config, Defaults, flatten, set_flags
+from jaxreason.runs.config import Config, Defaults, flatten, set_flags, with_defaults
 
 
 class _Parser(simple_parsing.ArgumentParser):
@@ -86,6 +89,15 @@ def main(
         print("stopped: run the same command to go on from the last checkpoint, if any", file=sys.stderr, flush=True)
         os._exit(130)  # at once: threads of an interrupted save would print over this line
     sys.exit(0)
+
+
+def run_experiment(experiment: ModuleType, out: Path, **flags: Any) -> dict[str, Any]:
+    """The summary in `out` of another experiment (a module with `Config`, `flag_defaults` and `main`), which is run
+    first, with these flags, unless it is finished."""
+    summary = out / "summary.json"
+    if not summary.exists():
+        experiment.main(with_defaults(experiment.Config, experiment.flag_defaults, out=str(out), **flags))
+    return json.loads(summary.read_text())
 
 
 def _interrupt_again(unraisable: Any) -> None:

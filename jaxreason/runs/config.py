@@ -253,3 +253,9 @@ def check_limits(config: Any) -> None:
                 allowed = f"of at least {low}" if high == inf else f"from {low} to {high}"
                 name = each.name.replace("_", "-")
                 raise InputError(f"--{name} {value} is out of range: give a number {allowed}")
+
+
+def check_divides(name: str, value: int, other_name: str, other: int) -> None:
+    """Refuses a flag that does not divide another."""
+    if other % value:
+        raise InputError(f"--{name} {value} does not divide --{other_name} {other}: give a divisor")

@@ -40,6 +40,14 @@ class Experiment:
         return subprocess.run(command, env=self.environment, cwd=self.folder.parent, capture_output=True, text=True)
 
 
+def coloured_pixels(picture: Path) -> int:
+    """What is drawn of curves and bars: text, axes and grids are grey."""
+    from matplotlib.image import imread
+
+    rgb = imread(picture)[..., :3]
+    return int((rgb.max(-1) - rgb.min(-1) > 0.2).sum())
+
+
 def rows(file: Path) -> list[dict]:
     """The objects of a JSONL file."""
     return [json.loads(line) for line in file.read_text().splitlines()]

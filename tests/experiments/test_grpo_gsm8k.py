@@ -16,7 +16,7 @@ from jaxreason.models.fuse import fuse
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import init_state, make_optimizer
 from jaxreason.weights.load import load_folder
-from tests.experiments.harness import AS_SCRIPT, Experiment, rows, timeless
+from tests.experiments.harness import AS_SCRIPT, Experiment, coloured_pixels, rows, timeless
 
 SIZES = ["--prompts-per-step", "2", "--group-size", "4", "--max-tokens", "8", "--learning-rate", "1e-3"]
 SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
@@ -71,7 +71,7 @@ def test_a_run_leaves_everything_it_promises(model, task, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["before"].keys() == summary["after"].keys() >= {"pass@1", "se", "lenient_pass@1", "n", "maj@2"}
     assert {"wall_seconds", "tokens"} <= summary.keys()
-    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert coloured_pixels(folder / "training.png") > 500
     assert list(folder.glob("events.out.tfevents.*"))
     assert sorted(f.name for f in (folder / "checkpoints").iterdir()) == ["2", "3"]
     trained = load_folder(folder / "model").params["model"]["norm"]["weight"]

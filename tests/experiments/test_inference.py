@@ -10,7 +10,7 @@ import pytest
 
 from jaxreason.inference import load_inference_model
 from jaxreason.sampling import GREEDY
-from tests.experiments.harness import Experiment
+from tests.experiments.harness import Experiment, coloured_pixels
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_thinklogit_writes_its_rows_and_resumes(tmp_path):
     kinds = {(row["chosen_source"], row["rejected_source"]) for row in pairs}
     assert kinds <= {("tiny right", "tiny-large-base wrong"), ("tiny-large-base right", "tiny wrong")}
     pictures = [run.folder / name for name in ("sweep.png", "rows.png", "seed-0/guidance.png")]
-    assert all(file.stat().st_size > 10_000 for file in pictures)
+    assert all(coloured_pixels(file) > 500 for file in pictures)
     (run.folder / "seed-0" / "ThinkLogit.json").unlink()
     assert run.run().returncode == 0
     again = table(run.folder / "rows.csv")
@@ -53,7 +53,7 @@ def test_inference_scaling_compares_every_method(tmp_path):
     tokens = {(point["method"], int(point["n"])): float(point["tokens"]) for point in points}
     assert tokens["majority, early stop", 4] <= tokens["majority", 4]
     assert tokens["no thinking", 1] < tokens["one answer", 1]
-    assert (run.folder / "scaling.png").stat().st_size > 20_000
+    assert coloured_pixels(run.folder / "scaling.png") > 500
 
 
 def test_the_benchmark_of_guidance_reports_its_ratio(tmp_path):

@@ -136,8 +136,3 @@ def timed(update: Callable[[TrainState, Any], tuple[TrainState, Metrics]]) -> Up
         return state, numbers | {"seconds_update": time.perf_counter() - begin}
 
     return call
-
-
-def check_divides(name: str, value: int, other_name: str, other: int) -> None:
-    if other % value:
-        raise InputError(f"--{name} {value} does not divide --{other_name} {other}: give a divisor")
