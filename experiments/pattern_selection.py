@@ -113,12 +113,11 @@ def run(cfg: Config) -> list[dict]:
                 rows.append({"start": start, "reward": reward, "seed": seed, **analysis.row()})
                 console.print(*analysis.describe(), sep="\n")
                 if cfg.discover:
-                    found = cluster_labeller(
+                    discovered = cluster_labeller(
                         [sample["completion"] for sample in analysis.samples[0]], cfg.discover, seed=seed
                     )
-                    console.print(
-                        "found in the start's own texts:", *RunAnalysis(folder, model, task, found).describe(), sep="\n"
-                    )
+                    clusters = RunAnalysis(folder, model, task, discovered)
+                    console.print("clusters of the start's own completions:", *clusters.describe(), sep="\n")
     report(rows, runs, Path(cfg.out), console)
     return rows
 

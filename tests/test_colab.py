@@ -23,9 +23,9 @@ def test_notebook(name, tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(COLAB / name, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells)  # committed without results
-    place = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
-    assert len(place) == 1
-    notebook.cells.insert(place[0] + 1, nbformat.v4.new_code_cell(SMALLER[name]))
+    tagged = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
+    assert len(tagged) == 1
+    notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(SMALLER[name]))
 
     def done() -> str:
         resources = {"metadata": {"path": str(tmp_path)}}

@@ -19,7 +19,7 @@ def test_the_library_examples_run(capsys):
     reward, grad_norm = map(float, capsys.readouterr().out.split())
     assert 0 < reward < 1 and grad_norm > 0
     exec(compile(asking, "README.md", "exec"), {})
-    assert "####" in (said := capsys.readouterr().out) and "flops=" in said
+    assert "####" in (printed := capsys.readouterr().out) and "flops=" in printed
 
 
 @cache
@@ -47,6 +47,11 @@ def test_every_flag_of_the_readme_exists():
     for program, arguments in COMMANDS:
         prose = prose.replace(f"python {program}{arguments}", "")
     assert flags_in(prose) - known - {"--no-deps", "--xla"} == set()
+
+
+@pytest.mark.parametrize("file", sorted(set(re.findall(r"(?<![\w/.-])((?:\w+/)+\w+\.py)\b", README))))
+def test_every_file_of_the_readme_exists(file):
+    assert (ROOT / file).exists() or (ROOT / "jaxreason" / file).exists()
 
 
 @pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/  ", README, flags=re.M))

@@ -79,7 +79,7 @@ def latex(cfg: Config) -> dict[str, float]:
         verdicts = list(pool.map(verdict, pairs))
     seconds = time.perf_counter() - begin
     grader.close()
-    wrong = sum(said != right for said, (*_, right) in zip(verdicts, pairs, strict=True))
+    wrong = sum(verdict != right for verdict, (*_, right) in zip(verdicts, pairs, strict=True))
     return {"answers": len(pairs), "seconds": seconds, "wrong": wrong}
 
 

@@ -73,8 +73,8 @@ def worked(cfg: Config, tokenizer: Tokenizer) -> list[Document]:
     task = load_task(cfg.task, os.environ.get("JAXREASON_DATA"))
     documents = []
     for problem in task.train[: cfg.rows * cfg.length // 16]:  # none is shorter
-        asked, answer = messages(task, problem), f"{problem.solution}\n#### {problem.answer}"
-        documents.append(prompt_completion(encode_prompt(tokenizer, asked), encode_answer(tokenizer, asked, answer)))
+        prompt, answer = messages(task, problem), f"{problem.solution}\n#### {problem.answer}"
+        documents.append(prompt_completion(encode_prompt(tokenizer, prompt), encode_answer(tokenizer, prompt, answer)))
     documents, _ = filter_or_truncate(documents, cfg.length, truncate=True)
     return [document for document, *_ in first_fit(documents, rows=cfg.rows, length=cfg.length)]
 

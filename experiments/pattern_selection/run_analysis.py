@@ -41,7 +41,7 @@ class RunAnalysis:
     def __init__(self, folder: Path, start: str, task: Task, labeller: Labeller):
         self.folder, self.start, self.task = folder, start, task
         self.steps = read_rows(folder / "metrics.jsonl")
-        sets = [json.loads((folder / f"{when}.json").read_text())["held-out"] for when in ("before", "after")]
+        sets = [json.loads((folder / f"{when}.json").read_text())["reached-out"] for when in ("before", "after")]
         self.samples = [each["samples"] for each in sets]
         self.sides: list[Labelled] = [label_samples(samples, labeller) for samples in self.samples]
         self.terms = decompose(*self.sides)
@@ -58,8 +58,8 @@ class RunAnalysis:
     def until(self, share: float = 0.8) -> float:
         """The first of five steps in which the best pattern holds a share on average; infinite if there is none."""
         width = min(5, len(self.steps))
-        held = np.convolve(self.shares(self.best), np.ones(width) / width, mode="valid") >= share
-        return float(np.argmax(held) + 1) if held.any() else inf
+        reached = np.convolve(self.shares(self.best), np.ones(width) / width, mode="valid") >= share
+        return float(np.argmax(reached) + 1) if reached.any() else inf
 
     def measured(self, name: str) -> list[Pattern]:
         """The pattern before and after, where its share is large enough to know its success."""
@@ -93,12 +93,12 @@ class RunAnalysis:
         both, tuned = [], load_model(str(self.folder / "model")).params
         known = {problem.index: problem for problem in self.task.test}
         for sample in self.samples[1][:TEXTS]:
-            asked = messages(self.task, known[sample["index"]])
-            ids = encode_answer(tokenizer, asked, sample["completion"])
+            prompt = messages(self.task, known[sample["index"]])
+            ids = encode_answer(tokenizer, prompt, sample["completion"])
             mask = np.arange(bucket(len(ids))) < len(ids)
             tokens = np.zeros(len(mask), np.int32)
             tokens[mask] = ids
-            given = pad_prompts([encode_prompt(tokenizer, asked)]), tokens[None, None], mask[None, None]
+            given = pad_prompts([encode_prompt(tokenizer, prompt)]), tokens[None, None], mask[None, None]
             both.append([np.asarray(rank(each, *given))[0, 0, mask] for each in (params, tuned)])
         base, moved = (np.concatenate(ranks)[None, None] for ranks in zip(*both, strict=True))
         mask = np.ones(base.shape, bool)

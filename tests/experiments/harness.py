@@ -35,8 +35,8 @@ class Experiment:
         command = [sys.executable, "-c", LISTEN, *self.command[1:]]
         return subprocess.Popen(command, env=self.environment, cwd=self.folder.parent, **pipes)
 
-    def run(self, *more: str) -> subprocess.CompletedProcess:
-        command = [*self.command, *more]
+    def run(self, *flags: str) -> subprocess.CompletedProcess:
+        command = [*self.command, *flags]
         return subprocess.run(command, env=self.environment, cwd=self.folder.parent, capture_output=True, text=True)
 
 

@@ -27,8 +27,8 @@ def pair(folder: Path, *flags: str, other: tuple[str, ...] = ()) -> list[subproc
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    more = ((), other)
-    runs = [experiment(folder, 4, "--hosts", f"{address},2,{i}", *flags, *more[i]) for i in (0, 1)]
+    extra = ((), other)
+    runs = [experiment(folder, 4, "--hosts", f"{address},2,{i}", *flags, *extra[i]) for i in (0, 1)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return [subprocess.Popen(run.command, env=run.environment, cwd=folder.parent, **pipes) for run in runs]
 

@@ -47,7 +47,7 @@ def test_pattern_selection_of_any_model_and_task(tmp_path, model, task):
     assert done.returncode == 0, done.stderr
     (row,) = table(run.folder / "selection.csv")
     assert row["start"] == "as-is" and 0 <= float(row["path_coverage"]) <= 1
-    assert done.stdout.count("of its tokens") == 2 and "found in the start's own texts" in done.stdout
+    assert done.stdout.count("of its tokens") == 2 and "clusters of the start's own completions" in done.stdout
 
 
 def test_pattern_theory(tmp_path):

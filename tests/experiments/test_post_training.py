@@ -73,8 +73,8 @@ def test_a_reward_model_is_a_reward(tmp_path):
     assert done.returncode == 0, done.stderr
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert all(row["reward_mean"] not in (row["strict_share"], row["lenient_share"]) for row in metrics)
-    asked = Experiment("sft.py", tmp_path / "other", *FEW, "--model", str(tmp_path / "reward_model" / "model")).run()
-    assert asked.returncode == 2 and "is a reward model; give a language model" in asked.stderr
+    refused = Experiment("sft.py", tmp_path / "other", *FEW, "--model", str(tmp_path / "reward_model" / "model")).run()
+    assert refused.returncode == 2 and "is a reward model; give a language model" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,10 @@ def ours(algorithm, rewards=REWARDS):
     advantages = advantages_of(
         algorithm, rewards, (1.0,) * rewards.shape[-1], TokenScores(old, mask, reference, own, entropy)
     )
-    how = {"old_logps": own if algorithm.importance else old, "reference_logps": reference, "advantages": advantages}
-    how |= {"weights": algorithm.aggregate(mask), "mask": mask}
+    arrays = {"old_logps": own if algorithm.importance else old, "reference_logps": reference, "mask": mask}
+    arrays |= {"advantages": advantages, "weights": algorithm.aggregate(mask)}
 
     def loss(logps, entropy):
-        return policy_loss(algorithm, logps, entropy, **how).loss
+        return policy_loss(algorithm, logps, entropy, **arrays).loss
 
     return jax.value_and_grad(loss, argnums=(0, 1))(logps, entropy)

@@ -43,10 +43,10 @@ from tests.objectives.small_batch import (
 def compare(algorithm, token, weight, rewards=REWARDS, *, entropy=0.0):
     """`token(p, g, t) -> (loss, its derivative by logp)` and `weight(p, g, t)` add up to what the algorithm makes."""
     loss, slopes = 0.0, np.zeros(MASK.shape)
-    for place in TOKENS:
-        value, slope = token(*place)
-        loss += weight(*place) * (value - entropy * ENTROPY[place])
-        slopes[place] += weight(*place) * slope
+    for token_index in TOKENS:
+        value, slope = token(*token_index)
+        loss += weight(*token_index) * (value - entropy * ENTROPY[token_index])
+        slopes[token_index] += weight(*token_index) * slope
     ours_loss, (ours_slopes, by_entropy) = ours(algorithm, rewards)
     np.testing.assert_allclose(ours_loss, loss, atol=1e-6)
     np.testing.assert_allclose(ours_slopes, slopes, atol=1e-6)
@@ -140,10 +140,10 @@ def test_rloo():
 
 
 def over_the_batch(values):
-    """(value - mean) / std over all tokens, by place."""
+    """(value - mean) / std over all tokens, by token."""
     mean = sum(values.values()) / len(values)
     deviation = sqrt(sum((value - mean) ** 2 for value in values.values()) / (len(values) - 1))
-    return {place: (value - mean) / deviation for place, value in values.items()}
+    return {token_index: (value - mean) / deviation for token_index, value in values.items()}
 
 
 def test_reinforce_plus_plus():
@@ -179,15 +179,15 @@ def test_truncated_importance():
         weight = min(exp(OWN[p, g, t] - OLD[p, g, t]), 2.0)
         return ppo(weight * normalised(p, g), exp(LOGPS[p, g, t] - OWN[p, g, t]), 0.2, 0.2)
 
-    assert any(exp(OWN[place] - OLD[place]) > 2 for place in TOKENS)
+    assert any(exp(OWN[token_index] - OLD[token_index]) > 2 for token_index in TOKENS)
     compare(replace(GRPO, importance=truncated_importance), token, of_sequences)
 
 
 def test_only_tokens_of_high_entropy():
-    kept = sorted(TOKENS, key=lambda place: -ENTROPY[place])[:8]  # two fifths of twenty
+    top = sorted(TOKENS, key=lambda token_index: -ENTROPY[token_index])[:8]  # two fifths of twenty
 
     def token(p, g, t):
-        return ppo(normalised(p, g), ratio(p, g, t), 0.2, 0.2) if (p, g, t) in kept else (0.0, 0.0)
+        return ppo(normalised(p, g), ratio(p, g, t), 0.2, 0.2) if (p, g, t) in top else (0.0, 0.0)
 
     compare(replace(GRPO, top_entropy=0.4), token, of_sequences)
 

@@ -97,15 +97,25 @@ def params(weight):
 
 
 def compared(weight, hidden, teacher_weight, teacher_hidden, mask, divergence, temperature=1.5):
-    how = {"model": STUDENT, "teacher_model": TEACHER, "divergence": divergence, "temperature": temperature}
-    return full_divergence(params(weight), hidden, params(teacher_weight), teacher_hidden, mask, **how)
+    return full_divergence(
+        params(weight),
+        hidden,
+        params(teacher_weight),
+        teacher_hidden,
+        mask,
+        model=STUDENT,
+        teacher_model=TEACHER,
+        divergence=divergence,
+        temperature=temperature,
+    )
 
 
 def test_divergences_from_oneself_are_zero_and_nowhere_negative(heads):
     weight, hidden, *teacher, mask = heads
     for name, divergence in DIVERGENCES.items():
-        how = {"model": STUDENT, "teacher_model": STUDENT, "divergence": divergence}
-        same = full_divergence(params(weight), hidden, params(weight), hidden, mask, **how)
+        same = full_divergence(
+            *(params(weight), hidden) * 2, mask, model=STUDENT, teacher_model=STUDENT, divergence=divergence
+        )
         np.testing.assert_allclose(same, 0.0, atol=1e-5, err_msg=name)
         values = compared(weight, hidden, *teacher, mask, divergence)
         assert float(values[mask].min()) > 0 and float(jnp.abs(values[~mask]).max()) == 0, name
@@ -122,8 +132,8 @@ def test_divergences_are_sums_over_the_whole_vocabulary(name, heads):
     expected = {"forward": (q * (theirs - ours)).sum(-1), "reverse": (p * (ours - theirs)).sum(-1)}.get(
         name, (w * q * (theirs - between) + (1 - w) * p * (ours - between)).sum(-1)
     )
-    found = jax.jit(partial(compared, divergence=DIVERGENCES[name]))(*heads)
-    np.testing.assert_allclose(found, jnp.where(mask, expected, 0.0), rtol=1e-5, atol=1e-5)
+    actual = jax.jit(partial(compared, divergence=DIVERGENCES[name]))(*heads)
+    np.testing.assert_allclose(actual, jnp.where(mask, expected, 0.0), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parity
@@ -156,12 +166,12 @@ def test_stored_top_tokens_and_the_rest(heads):
     ours = jax.nn.log_softmax(hidden @ weight.T)
     for count in (4, V - 1):
         logps, ids = jax.lax.top_k(theirs, count)
-        kept = np.zeros(theirs.shape, bool)
-        np.put_along_axis(kept, np.asarray(ids), True, axis=-1)
+        stored = np.zeros(theirs.shape, bool)
+        np.put_along_axis(stored, np.asarray(ids), True, axis=-1)
         p, q = (jnp.exp(x) for x in (ours, theirs))
-        left = [jnp.where(kept, 0.0, x).sum(-1) for x in (p, q)]
-        expected = jnp.where(kept, q * (theirs - ours), 0.0).sum(-1) + left[1] * jnp.log(left[1] / left[0])
-        found = topk_divergence(params(weight), hidden, TopK(ids, logps), mask, model=STUDENT, divergence=forward_kl)
-        np.testing.assert_allclose(found, jnp.where(mask, expected, 0.0), rtol=1e-4, atol=1e-5)
+        left = [jnp.where(stored, 0.0, x).sum(-1) for x in (p, q)]
+        expected = jnp.where(stored, q * (theirs - ours), 0.0).sum(-1) + left[1] * jnp.log(left[1] / left[0])
+        actual = topk_divergence(params(weight), hidden, TopK(ids, logps), mask, model=STUDENT, divergence=forward_kl)
+        np.testing.assert_allclose(actual, jnp.where(mask, expected, 0.0), rtol=1e-4, atol=1e-5)
     whole = compared(weight, hidden, teacher_weight, teacher_hidden, mask, forward_kl, temperature=1.0)
-    np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)  # all but one stored: nothing is lost
+    np.testing.assert_allclose(actual, whole, rtol=1e-4, atol=1e-4)  # all but one stored: nothing is lost

@@ -108,9 +108,9 @@ def test_a_kl_pulls_like_the_true_one_in_expectation(algorithm):
     advantages = advantages_of(algorithm, jnp.zeros((1, count, 1)), (1.0,), TokenScores(old, mask, reference))
 
     def loss(logits, weights):
-        how = {"old_logps": old, "reference_logps": reference, "advantages": advantages, "mask": mask}
+        arrays = {"old_logps": old, "reference_logps": reference, "advantages": advantages, "mask": mask}
         logps = jax.nn.log_softmax(logits)[tokens]
-        return policy_loss(algorithm, logps, jnp.zeros_like(logps), weights=weights, **how).loss
+        return policy_loss(algorithm, logps, jnp.zeros_like(logps), weights=weights, **arrays).loss
 
     of_each = jnp.stack(  # the gradient of a sample depends on its token alone
         [jax.grad(loss)(LOGITS, (tokens == v) / jnp.maximum((tokens == v).sum(), 1)) for v in range(3)]

@@ -153,7 +153,7 @@ def test_verl_advantages(algorithm, function):
     rewards = np.where(np.arange(T) == MASK.sum(axis=-1, keepdims=True) - 1, REWARDS[..., None], 0.0)
     if algorithm.kl_in != "loss":
         rewards = rewards - algorithm.kl_weight * np.where(MASK, OLD - REFERENCE, 0.0)
-    how = {"index": np.repeat(np.arange(P), G), "config": SimpleNamespace(gamma=1.0)}
-    how |= {"epsilon": 1e-4} if algorithm is GRPO else {}
-    theirs, _ = getattr(core, function)(token_level_rewards=rows(rewards), response_mask=rows(MASK), **how)
+    settings = {"index": np.repeat(np.arange(P), G), "config": SimpleNamespace(gamma=1.0)}
+    settings |= {"epsilon": 1e-4} if algorithm is GRPO else {}
+    theirs, _ = getattr(core, function)(token_level_rewards=rows(rewards), response_mask=rows(MASK), **settings)
     np.testing.assert_allclose(advantages(algorithm)[MASK], theirs.numpy().reshape(P, G, T)[MASK], atol=1e-5)

@@ -51,8 +51,8 @@ def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
 @pytest.mark.parametrize(("completions", "ends"), [(4, False), (400, True)])
 def test_few_completions_may_fall_by_chance(completions, ends):
     health, sizes = DivergenceMonitor(), {"tokens": 8 * completions, "length_mean": 8.0}
-    said = [health({"reward_mean": 0.25 if step < 4 else 0.0, **sizes}) for step in range(40)]
-    assert any(said) == ends
+    messages = [health({"reward_mean": 0.25 if step < 4 else 0.0, **sizes}) for step in range(40)]
+    assert any(messages) == ends
 
 
 def test_chosen_steps_are_profiled(tmp_path):

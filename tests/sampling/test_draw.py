@@ -12,7 +12,7 @@ PROBABILITIES = np.array([0.05, 0.4, 0.02, 0.3, 0.1, 0.13])
 
 
 @pytest.mark.parametrize(
-    ("sampling", "kept"),
+    ("sampling", "allowed"),
     [
         (Sampling(), {0, 1, 2, 3, 4, 5}),
         (Sampling(top_k=2), {1, 3}),
@@ -23,9 +23,9 @@ PROBABILITIES = np.array([0.05, 0.4, 0.02, 0.3, 0.1, 0.13])
         (Sampling(top_k=3, top_p=0.8), {1, 3}),  # of the three left, 0.7 / 0.83 is enough
     ],
 )
-def test_truncation_keeps(sampling, kept):
+def test_truncation_keeps(sampling, allowed):
     logits = jnp.log(jnp.array([PROBABILITIES], jnp.float32)) + 3.0
-    assert set(np.flatnonzero(np.isfinite(truncate(logits, sampling)[0])).tolist()) == kept
+    assert set(np.flatnonzero(np.isfinite(truncate(logits, sampling)[0])).tolist()) == allowed
 
 
 @pytest.mark.parametrize("vocab", [6, 256, 1000])

@@ -70,13 +70,13 @@ def few(text, problem):
     return float(len(text) % 2) if problem.index % 4 == 0 else 1.0
 
 
-def asked(batch):
+def problem_indices(batch):
     return (np.asarray(batch.rollouts.prompts.tokens)[:, 0] - 3).tolist()
 
 
 def test_dynamic_sampling_goes_on_until_enough_groups_differ():
     batches, metrics, results = steps_with(few, steps=1, prompts=2, max_gen_batches=20)
-    assert len(asked(batches[0])) == 2 and all(index % 4 == 0 for index in asked(batches[0]))
+    assert len(problem_indices(batches[0])) == 2 and all(index % 4 == 0 for index in problem_indices(batches[0]))
     assert 1 < metrics[0]["gen_batches"] < 20 and metrics[0]["groups_learned"] == 2
     assert len(sample_rows(results[0][0])) == metrics[0]["gen_batches"] * 2 * GROUPS
     assert int(results[0][1].position) == metrics[0]["gen_batches"] * 2
@@ -97,19 +97,21 @@ def test_dynamic_sampling_learns_from_as_many_as_there_are():
         lambda text, problem: few(text, problem) if problem.index < 8 else 0.0, max_gen_batches=4
     )
     for batch, row in zip(batches, metrics, strict=True):
-        assert (row["gen_batches"] == 4 and set(asked(batch)) <= {0, 4}) or row["groups_learned"] == 0
-        assert row["groups_learned"] in {0, len(asked(batch))}
+        assert (row["gen_batches"] == 4 and set(problem_indices(batch)) <= {0, 4}) or row["groups_learned"] == 0
+        assert row["groups_learned"] in {0, len(problem_indices(batch))}
 
 
 def test_replay_takes_the_newest_earlier_groups_and_says_how_old_they_are(tmp_path):
     batches, metrics, results = steps_with(few, steps=6, prompts=5, replay=Replay(tmp_path, age=2))
     fresh, with_defaults = steps_with(few, steps=6, prompts=5)[0], 0
-    own = [{i for i, a in zip(asked(b), np.asarray(b.advantages), strict=True) if np.abs(a).max()} for b in fresh]
+    own = [
+        {i for i, a in zip(problem_indices(b), np.asarray(b.advantages), strict=True) if np.abs(a).max()} for b in fresh
+    ]
     for step, (batch, row) in enumerate(zip(batches, metrics, strict=True)):
         earlier = set().union(*own[max(0, step - 2) : step])
         if row["groups_learned"]:
-            assert own[step] <= set(asked(batch)) <= own[step] | earlier
-            assert len(asked(batch)) == min(5, len(own[step]) + sum(map(len, own[max(0, step - 2) : step])))
+            assert own[step] <= set(problem_indices(batch)) <= own[step] | earlier
+            assert len(problem_indices(batch)) == min(5, len(own[step]) + sum(map(len, own[max(0, step - 2) : step])))
         with_defaults += row["staleness_mean"] > 0
         assert row["staleness_mean"] <= 2
     assert with_defaults

@@ -27,10 +27,10 @@ def test_a_packed_text_scores_as_if_alone(family):
     texts = [rng.integers(0, cfg.vocab, n).tolist() for n in (9, 4, 7, 12, 5)]
     packed = make_sft_batch(map(Document, texts), rows=3, length=16).packed
     packed = packed._replace(tokens=np.where(packed.segments > 0, packed.tokens, cfg.vocab - 1))
-    places = packed.target_positions.tolist()
+    positions = packed.target_positions.tolist()
     scores = jax.jit(partial(score_packed, model=model))(params, packed)
     alone = jax.jit(partial(score_completions, model=model))
-    found = 0
+    count = 0
     for text in texts:
         prompts = Prompts(jnp.array([text[:1]]), jnp.ones((1, 1), bool))
         rest = jnp.array([[text[1:]]])
@@ -38,11 +38,11 @@ def test_a_packed_text_scores_as_if_alone(family):
         for row in range(3):
             for begin in range(16):
                 if packed.tokens[row, begin : begin + len(text)].tolist() == text:
-                    first = places[row].index(begin + 1)
+                    first = positions[row].index(begin + 1)
                     ours = scores.logps[row, first : first + len(text) - 1]
                     np.testing.assert_allclose(ours, expected, atol=2e-5)
-                    found += 1
-    assert found == len(texts)
+                    count += 1
+    assert count == len(texts)
     assert float(jnp.abs(scores.logps[~packed.loss_mask]).max()) == 0.0
 
 

@@ -197,8 +197,8 @@ def test_equal_rewards_move_nothing():
 def test_what_algorithms_drop_leaves_the_denominator():
     batch = rollouts()
     weights = make_batch(batch, REWARDS, DAPO).weights
-    kept = batch.mask & ~batch.truncated[..., None] & jnp.array([True, False, True, True])[:, None, None]
-    np.testing.assert_allclose(weights, kept / kept.sum(), rtol=1e-6)
+    weighted = batch.mask & ~batch.truncated[..., None] & jnp.array([True, False, True, True])[:, None, None]
+    np.testing.assert_allclose(weights, weighted / weighted.sum(), rtol=1e-6)
     assert make_batch(batch, REWARDS, DR_GRPO).weights[1].any()  # keeps constant groups
 
 
