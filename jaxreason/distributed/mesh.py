@@ -49,7 +49,11 @@ def make_mesh(sizes: Sequence[int], devices: Devices | None = None) -> Mesh:
     if len(sizes) != len(MESH_AXES) or min(sizes) < 1 or prod(sizes) != len(devices):
         given, nearest = (",".join(map(str, each)) for each in (sizes, nearest_sizes(sizes, len(devices))))
         raise InputError(f"mesh {given} does not fill {len(devices)} devices: give {nearest} (data, fsdp, tensor)")
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+    try:
+        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+    except NotImplementedError as error:  # jax finds no such split of the slice's torus
+        text = ",".join(map(str, sizes))
+        raise InputError(f"mesh {text} splits no torus of {len(devices)} chips: give 1,{len(devices)},1") from error
 
 
 def nearest_sizes(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxreason.distributed.mesh import Devices, make_mesh, num_batch_shards
+from jaxreason.errors import InputError
 from jaxreason.models.partition import indivisible_dim
 from jaxreason.plan.figures import DoesNotFit
 from jaxreason.plan.programs import StepSpec
@@ -105,7 +106,7 @@ def meshes(spec: StepSpec, devices: Devices) -> Iterator[StepSpec]:
     for tensor in range(1, len(devices) + 1):
         sizes = (1, len(devices) // tensor, tensor)
         if len(devices) % tensor == 0 and not indivisible_dim(spec.cfg, sizes) and spec.prompts % sizes[1] == 0:
-            with suppress(NotImplementedError):  # jax finds no such split of the slice's torus
+            with suppress(InputError):  # no such split of the slice's torus
                 yield replace(spec, mesh=make_mesh(sizes, devices))
 
 

@@ -115,6 +115,8 @@ def test_meshes_that_a_torus_cannot_form_are_left_out():
     devices = find_slice("v6e:4x4").devices
     spec = StepSpec(preset("qwen3-0.6b"), make_mesh((1, 1, 1), devices[:1]), 32, 8, 256, 512)
     assert [mesh_sizes(each) for each in meshes(spec, devices)] == ["1,16,1", "1,4,4"]  # tensor = 2, 8 cut rows of four
+    with pytest.raises(InputError, match="mesh 1,8,2 splits no torus of 16 chips: give 1,16,1"):
+        make_mesh((1, 8, 2), devices)
 
 
 @pytest.mark.slow
