@@ -20,7 +20,7 @@ from rich.table import Table
 
 from jaxreason.errors import InputError
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, defaults, flag, main, read_rows
+from jaxreason.runs import check_limits, defaults, flag, main, read_rows, run_experiment
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, choose, defaults, flag, read_rows, write_csv
+from jaxreason.runs import check_limits, choose, defaults, flag, read_rows, run_experiment, write_csv
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class RunAnalysis:
     def __init__(self, folder: Path, start: str, task: Task, labeller: Labeller):
         self.folder, self.start, self.task = folder, start, task
         self.steps = read_rows(folder / "metrics.jsonl")
-        sets = [json.loads((folder / f"{when}.json").read_text())["reached-out"] for when in ("before", "after")]
+        sets = [json.loads((folder / f"{when}.json").read_text())["held-out"] for when in ("before", "after")]
         self.samples = [each["samples"] for each in sets]
         self.sides: list[Labelled] = [label_samples(samples, labeller) for samples in self.samples]
         self.terms = decompose(*self.sides)
