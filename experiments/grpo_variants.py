@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
-from sweep import SweepConfig, flag_defaults, group_by_run, interval, sweep, write
+from sweep import SweepConfig, flag_defaults, group_by_run, sweep, write
 
+from jaxreason.evaluation import runs_interval
 from jaxreason.runs import flag, main
 
 SAME = {"inner_updates": 2}
@@ -37,19 +38,24 @@ class Config(SweepConfig):
 
 
 def run(cfg: Config) -> list[dict]:
-    rows, curves, folder = sweep(cfg, "grpo_variants", {name: SAME | flags for name, flags in VARIANTS.items()})
+    done = sweep(cfg, "grpo_variants", {name: SAME | flags for name, flags in VARIANTS.items()})
     table = Table(
         "variant", "pass@1 before", "after [95 %]", "length", "entropy at the end", "clipped", "tokens", "seconds"
     )
-    for name, of in group_by_run(rows).items():
+    for name, of in group_by_run(done.rows).items():
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key != "run"}
         seconds = mean["seconds_sampling"] + mean["seconds_update"]
         cells = (f"{mean['length_after']:.1f}", f"{mean['entropy_end']:.3f}", f"{mean['clip_fraction']:.1%}")
-        table.add_row(name, f"{mean['before']:.1%}", interval(of), *cells, f"{mean['tokens']:,.0f}", f"{seconds:.0f}")
-    write(
-        rows, table, curves, folder, {"lenient_share": "right answers in training", "entropy": "entropy, nats a token"}
-    )
-    return rows
+        table.add_row(
+            name,
+            f"{mean['before']:.1%}",
+            str(runs_interval(done.accuracy[name])),
+            *cells,
+            f"{mean['tokens']:,.0f}",
+            f"{seconds:.0f}",
+        )
+    write(done, table, {"lenient_share": "right answers in training", "entropy": "entropy, nats a token"})
+    return done.rows
 
 
 if __name__ == "__main__":

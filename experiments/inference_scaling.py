@@ -6,7 +6,7 @@
 One model, one task, every method: a direct answer, chain of thought, votes (majority, by rank, by weight, stopped
 early, or only where the first answers disagree), best-of-N by three scorers, budget forcing, search over steps,
 self-refinement. Votes and best-of-N share one set of samples, split into all its disjoint groups of N. A conventional
-model (`--baseline`) shows the cost of the longer answers of a reasoning one. Accuracy with its standard error against
+model (`--baseline`) shows the cost of the longer answers of a reasoning one. Accuracy with its 95 % interval against
 arithmetic, and the methods that no other one beats, as a table, a CSV and a plot. Half an hour on two CPU cores for the
 bundled small reasoner.
 """
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation import mean_with_se
+from jaxreason.evaluation import accuracy_interval
 from jaxreason.inference import (
     Cost,
     Group,
@@ -117,7 +117,7 @@ def run(cfg: Config) -> list[dict]:
     for method in methods:
         file = f"{method.name.replace('/', '-').replace(' ', '_')}.json"
         for point in folder.load_or_compute(file, partial(measure, method, problems)):
-            console.print(f"{method.name}, N = {point['n']}: {point['accuracy']:.1%} ± {point['se']:.1%}")
+            console.print(f"{method.name}, N = {point['n']}: {accuracy_cell(point)}")
             points.append(point)
     report(points, folder.path, console, title=f"{cfg.model} on {cfg.task}, {len(problems)} problems")
     return points
@@ -239,26 +239,30 @@ def measure(method: Method, problems: Sequence[Problem]) -> list[dict]:
         results = method.run(n)
         rows = zip(results, problems, strict=True)
         grades = [[numbers.lenient(result.text or "", problem) for result in row] for row, problem in rows]
-        accuracy, se = mean_with_se(np.array(grades))
+        accuracy = accuracy_interval(np.array(grades))
         costs = np.array([[astuple(result.cost) for result in row] for row in results])
         prompt_tokens, tokens, flops, seconds = costs.mean(axis=(0, 1)).tolist()
-        point = {"method": method.name, "n": n, "accuracy": accuracy, "se": se, "prompt_tokens": prompt_tokens}
-        point |= {"tokens": tokens, "gigaflops": flops / 1e9, "seconds": seconds}
+        point = {"method": method.name, "n": n, "accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
+        point |= {"prompt_tokens": prompt_tokens, "tokens": tokens, "gigaflops": flops / 1e9, "seconds": seconds}
         points.append(point | {"dropped": sum(result.dropped for row in results for result in row)})
     return points
+
+
+def accuracy_cell(point: dict) -> str:
+    return f"{point['accuracy']:.1%} [{point['low']:.1%}, {point['high']:.1%}]"
 
 
 def report(points: list[dict], folder: Path, console: Console, title: str) -> None:
     write_csv(folder / "scaling.csv", points)
     table, front = (
-        Table("method", "N", "accuracy", "prompt", "tokens", "GFLOP", "seconds", "not beaten"),
+        Table("method", "N", "accuracy [95 %]", "prompt", "tokens", "GFLOP", "seconds", "not beaten"),
         pareto_front(points),
     )
     for point in points:
         table.add_row(
             point["method"],
             str(point["n"]),
-            f"{point['accuracy']:.1%} ± {point['se']:.1%}",
+            accuracy_cell(point),
             f"{point['prompt_tokens']:.0f}",
             f"{point['tokens']:.1f}",
             f"{point['gigaflops']:.3g}",

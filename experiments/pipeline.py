@@ -135,12 +135,12 @@ def main(cfg: Config) -> None:
     runs.check_limits(cfg)
     console, folder = Console(highlight=False), Path(cfg.run.out)
     task, tokenizer = load_task("grade-school"), make_vocabulary(cfg.run.seed)
-    accuracy, answers = Table("stage", "steps", "pass@1", "tokens"), {}
+    accuracy, answers = Table("stage", "steps", "pass@1 [95 %]", "tokens"), {}
     for stage in STAGES:
         result = run_stage(stage, cfg, task, tokenizer, folder)
         summary = result["summary"]
         answers[stage.name] = [row["completion"] for row in result["samples"]]
-        percent = f"{100 * summary['pass@1']:.1f} % ± {100 * summary['se']:.1f}"
+        percent = f"{summary['pass@1']:.1%} [{summary['low']:.1%}, {summary['high']:.1%}]"
         accuracy.add_row(stage.name, str(num_steps(stage, cfg)), percent, f"{summary['length_mean']:.1f}")
         console.print(f"{stage.name}: pass@1 {percent}")
     shown = Table("question", *SHOWN, show_lines=True)

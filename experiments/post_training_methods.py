@@ -28,9 +28,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation import wilson_interval
+from jaxreason.evaluation import runs_interval
 from jaxreason.models import forward_flops
-from jaxreason.runs import check_limits, defaults, flag, main, read_rows, run_experiment, with_defaults, write_csv
+from jaxreason.runs import (
+    check_limits,
+    defaults,
+    flag,
+    main,
+    problem_means,
+    read_rows,
+    run_experiment,
+    with_defaults,
+    write_csv,
+)
 from jaxreason.weights import load_model
 
 KEYS = 80  # keys a token attends to, on average: prompts of 50 and completions of 30 tokens
@@ -84,7 +94,7 @@ def run(cfg: Config) -> dict:
     if unknown := [name for name in chosen if name not in known]:
         raise InputError(f"--methods {unknown[0]!r} is unknown; choose among {', '.join(known)}")
     config, _, _ = load_model(cfg.student)
-    flops, rows = partial(forward_flops, config, keys=KEYS), []
+    flops, rows, accuracy = partial(forward_flops, config, keys=KEYS), [], {name: [] for name in chosen}
     for seed in range(cfg.seeds):
         for name in chosen:
             console.rule(f"{name}, seed {seed}")
@@ -93,6 +103,7 @@ def run(cfg: Config) -> dict:
             tokens, written, seconds = spent(folder)
             arithmetic = known[name].passes * flops(tokens) + flops(written)
             after = done["after"]
+            accuracy[name].append(problem_means(folder, grade="strict"))
             rows.append(
                 {
                     "method": name,
@@ -107,7 +118,7 @@ def run(cfg: Config) -> dict:
                     "seconds": seconds,
                 }
             )
-    write(rows, Path(cfg.out), console)
+    write(rows, accuracy, Path(cfg.out), console)
     return {"rows": rows}
 
 
@@ -140,8 +151,9 @@ def spent(folder: Path) -> tuple[int, int, float]:
     return sum(row["train_tokens"] for row in steps), int(sum(row["tokens"] for row in texts)), seconds
 
 
-def write(rows: list[dict], folder: Path, console: Console) -> None:
-    """The table of all seeds together, its numbers as CSV, and accuracy over arithmetic as a plot."""
+def write(rows: list[dict], accuracy: Mapping[str, list[np.ndarray]], folder: Path, console: Console) -> None:
+    """The table of all seeds together, its numbers as CSV, and accuracy over arithmetic as a plot. `accuracy`: of every
+    held-out problem, by method and seed."""
     write_csv(folder / "methods.csv", rows)
     table = Table("method", "pass@1 [95 %]", "length", "train tokens", "generated before", "TFLOP", "seconds")
     start = float(np.mean([row["before"] for row in rows]))
@@ -153,16 +165,15 @@ def write(rows: list[dict], folder: Path, console: Console) -> None:
     for name in dict.fromkeys(row["method"] for row in rows):
         of = [row for row in rows if row["method"] == name]
         mean = {key: float(np.mean([row[key] for row in of])) for key in of[0] if key not in ("method", "seed")}
-        n = sum(row["n"] for row in of)
-        low, high = wilson_interval(round(sum(row["after"] * row["n"] for row in of)), n)
+        after = runs_interval(accuracy[name])
         counts = (f"{mean[key]:,.0f}" for key in ("train_tokens", "tokens_generated_before"))
         costs = f"{mean['teraflops']:.1f}", f"{mean['seconds']:.0f}"
-        table.add_row(name, f"{mean['after']:.1%} [{low:.1%}, {high:.1%}]", f"{mean['length']:.1f}", *counts, *costs)
-        bar = [[mean["after"] - low], [high - mean["after"]]]
-        axes.errorbar(mean["teraflops"], mean["after"], yerr=bar, fmt="o", capsize=3)
+        table.add_row(name, str(after), f"{mean['length']:.1f}", *counts, *costs)
+        axes.errorbar(mean["teraflops"], after.mean, yerr=after.errors, fmt="o", capsize=3)
+        table.caption = f"95 % intervals: {after.estimand}"
         axes.annotate(name, (mean["teraflops"], mean["after"]), xytext=(6, 4), textcoords="offset points")
     axes.axhline(start, color="gray", linestyle=":", label="student before training")
-    axes.set(xlabel="TFLOP of training and sampling", ylabel="held-out pass@1", ylim=(0, 1))
+    axes.set(xlabel="TFLOP of training and sampling", ylabel="held-out pass@1 (95 %)", ylim=(0, 1))
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     axes.legend()

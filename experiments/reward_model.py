@@ -19,7 +19,7 @@ import jax
 from jaxreason import runs
 from jaxreason.data import PreferencePair, load_preference_jsonl
 from jaxreason.distributed.mesh import gather_to_host, jit_batch_sharded
-from jaxreason.evaluation import mean_with_se, plot_training
+from jaxreason.evaluation import accuracy_interval, plot_training
 from jaxreason.models import Transformer, add_reward_head
 from jaxreason.models.partition import ADAPTERS, REWARD_HEAD, partition_rules, shard_params
 from jaxreason.tasks import Problem
@@ -88,9 +88,9 @@ def rank_accuracy(
     """How often the chosen completion of a pair has the higher reward, and by how much."""
     score = jit_batch_sharded(completion_rewards, model.mesh, model=model)
     rewards = score_pairs(params, pairs, pairs_per_step=pairs_per_step, score=score)
-    accuracy, error = mean_with_se((rewards[:, :1] > rewards[:, 1:]).astype(float))
+    accuracy = accuracy_interval(rewards[:, :1] > rewards[:, 1:])
     margin = float((rewards[:, 0] - rewards[:, 1]).mean())
-    return {"accuracy": accuracy, "se": error, "n": len(pairs), "margin": margin}
+    return {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": len(pairs), "margin": margin}
 
 
 def report(run: runs.Run, before: dict, after: dict) -> dict:
@@ -101,7 +101,8 @@ def report(run: runs.Run, before: dict, after: dict) -> dict:
     runs.write_json(run.path / "summary.json", summary)
     for label, done in (("before", before), ("after", after)):
         run.console.print(
-            f"{label}: {done['accuracy']:.1%} ± {done['se']:.1%} of {done['n']} held-out pairs ranked right"
+            f"{label}: {done['accuracy']:.1%} [{done['low']:.1%}, {done['high']:.1%}] of {done['n']} held-out pairs "
+            "ranked right"
         )
     run.console.print(f"the reward model: {run.path / 'model'}")
     return summary

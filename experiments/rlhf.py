@@ -58,10 +58,11 @@ def run(cfg: Config) -> dict:
             grpo_gsm8k, folder / name, steps=cfg.steps, reward=reward, kl_weight=cfg.kl_weight, **common
         )
         curves[name] = read_rows(folder / name / "metrics.jsonl")
-    table = Table("reward", "pass@1 before", "after", "tokens before", "after")
+    table = Table("reward", "pass@1 before [95 %]", "after [95 %]", "tokens before", "after")
     for name, sets in summaries.items():
-        before, after = (f"{sets[when]['pass@1']:.1%} ± {sets[when]['se']:.1%}" for when in ("before", "after"))
-        table.add_row(name, before, after, *(f"{sets[when]['length_mean']:.1f}" for when in ("before", "after")))
+        both = [sets[when] for when in ("before", "after")]
+        accuracy = (f"{each['pass@1']:.1%} [{each['low']:.1%}, {each['high']:.1%}]" for each in both)
+        table.add_row(name, *accuracy, *(f"{each['length_mean']:.1f}" for each in both))
     console.print(table)
     plot(curves, folder / "rlhf.png")
     console.print(f"both rewards over training: {folder / 'rlhf.png'}")

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpo_gsm8k
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxreason.evaluation import plot_curve
-from jaxreason.runs import check_limits, choose, defaults, flag, read_rows, run_experiment, write_csv
+from jaxreason.evaluation import plot_curve, runs_interval
+from jaxreason.runs import check_limits, choose, defaults, flag, problem_means, read_rows, run_experiment, write_csv
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,26 @@ class SweepConfig:
 
 
 flag_defaults = defaults(pretrained={"task": "gsm8k", "eval_problems": 50}, smoke={"steps": 2, "eval_problems": 4})
-Curves = dict[str, list[list[dict]]]
-"""The metrics of every step, by run and seed."""
 
 
-def sweep(cfg: SweepConfig, name: str, runs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict], Curves, Path]:
-    """Runs what is not done yet; returns a row for each run, the metrics of its steps, and the folder of all."""
+class Sweep(NamedTuple):
+    rows: list[dict]
+    """One for each run and seed."""
+    curves: dict[str, list[list[dict]]]
+    """The metrics of every step, by run and seed."""
+    accuracy: dict[str, list[np.ndarray]]
+    """The mean grade of every held-out problem after training, by run and seed."""
+    folder: Path
+
+
+def sweep(cfg: SweepConfig, name: str, runs: Mapping[str, Mapping[str, Any]]) -> Sweep:
+    """Runs what is not done yet."""
     check_limits(cfg)
     console, folder = Console(highlight=False), Path(cfg.out or f"runs/{name}")
     chosen = cfg.only.split(",") if cfg.only else list(runs)
     for run in chosen:
         choose("only", run, runs)
-    rows, curves = [], {run: [] for run in chosen}
+    rows, curves, accuracy = [], *({run: [] for run in chosen} for _ in range(2))
     for seed in range(cfg.seeds):
         for run in chosen:
             console.rule(f"{run}, seed {seed}")
@@ -51,8 +59,9 @@ def sweep(cfg: SweepConfig, name: str, runs: Mapping[str, Mapping[str, Any]]) ->
             summary = run_experiment(grpo_gsm8k, out, **(flags | runs[run]))
             steps = read_rows(out / "metrics.jsonl")
             curves[run].append(steps)
+            accuracy[run].append(problem_means(out))
             rows.append({"run": run, "seed": seed, **summarise(summary, steps)})
-    return rows, curves, folder
+    return Sweep(rows, curves, accuracy, folder)
 
 
 def summarise(summary: dict, steps: list[dict]) -> dict[str, float]:
@@ -61,7 +70,8 @@ def summarise(summary: dict, steps: list[dict]) -> dict[str, float]:
     return {
         "before": before["lenient_pass@1"],
         "after": after["lenient_pass@1"],
-        "se": after["lenient_se"],
+        "low": after["lenient_low"],
+        "high": after["lenient_high"],
         "length_before": before["length_mean"],
         "length_after": after["length_mean"],
         "entropy_start": steps[0]["entropy"],
@@ -75,18 +85,9 @@ def group_by_run(rows: list[dict]) -> dict[str, list[dict]]:
     return {run: [row for row in rows if row["run"] == run] for run in dict.fromkeys(row["run"] for row in rows)}
 
 
-def interval(rows: list[dict]) -> str:
-    """Accuracy after, all seeds together, with its 95 % interval: of problems, and of seeds where there are several."""
-    values = [row["after"] for row in rows]
-    error = np.sqrt(np.mean([row["se"] ** 2 for row in rows]) / len(rows))
-    if len(rows) > 1:
-        error = max(error, np.std(values, ddof=1) / np.sqrt(len(rows)))
-    mean = float(np.mean(values))
-    return f"{mean:.1%} [{max(0.0, mean - 1.96 * error):.1%}, {min(1.0, mean + 1.96 * error):.1%}]"
-
-
-def write(rows: list[dict], table: Table, curves: Curves, folder: Path, metrics: Mapping[str, str]) -> None:
+def write(done: Sweep, table: Table, metrics: Mapping[str, str]) -> None:
     """The rows as CSV, every step as CSV, the table, and a plot of some metrics over training, seeds averaged."""
+    rows, curves, accuracy, folder = done
     steps = [
         {"run": run, "seed": s, **row} for run, seeds in curves.items() for s, rows in enumerate(seeds) for row in rows
     ]
@@ -103,4 +104,5 @@ def write(rows: list[dict], table: Table, curves: Curves, folder: Path, metrics:
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     figure.savefig(folder / "curves.png", dpi=120)
+    table.caption = f"95 % intervals: {runs_interval(next(iter(accuracy.values()))).estimand}"
     Console(highlight=False).print(table, f"all files of this run: {folder}")

@@ -12,7 +12,7 @@ command continues.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
@@ -30,7 +30,7 @@ from thinklogit.plots import plot_guidance, plot_rows, plot_sweep
 
 from jaxreason.analysis import words_per_thousand
 from jaxreason.errors import InputError
-from jaxreason.evaluation import evaluate
+from jaxreason.evaluation import accuracy_interval, evaluate, grades_by_problem, runs_interval
 from jaxreason.inference import InferenceModel, load_guided_model, load_inference_model
 from jaxreason.runs import RunFolder, check_limits, choose, defaults, flag, main, run_experiment, write_csv
 from jaxreason.sampling import Sampling
@@ -90,7 +90,7 @@ def run(cfg: Config) -> list[dict]:
     task = load_task(cfg.task, cfg.data or os.environ.get("JAXREASON_DATA"))
     held_out, validation = task.test[: cfg.eval_problems], task.train[-cfg.sweep_problems :]
     load_guided(cfg, task, cfg.guide).check_messages(messages(task, problem) for problem in [*held_out, *validation])
-    rows, sweeps = [], []
+    rows, sweeps, accuracy = [], [], {name: [] for name in MODELS}
     for seed in range(cfg.seeds):
         CONSOLE.rule(f"seed {seed}")
         folder = RunFolder(Path(cfg.out) / f"seed-{seed}", asdict(cfg) | {"seed": seed})
@@ -100,8 +100,9 @@ def run(cfg: Config) -> list[dict]:
             compute = partial(evaluate_model, cfg, task, name, best, held_out, seed, folder.path)
             score = folder.load_or_compute(f"{name}.json", compute)
             guidance = {key: best[key] if name.startswith("ThinkLogit") else "" for key in ("alpha", "warmup")}
+            accuracy[name].append(np.array(score.pop("by_problem")))
             rows.append({"model": name, "seed": seed} | guidance | score)
-            CONSOLE.print(f"{name}: pass@1 {score['pass@1']:.1%} ± {score['se']:.1%}")
+            CONSOLE.print(f"{name}: pass@1 {accuracy_interval(accuracy[name][-1][:, None])}")
         if not (folder.path / "guidance.png").exists():
             model = load_guided(cfg, task, cfg.guide, best["alpha"], best["warmup"])
             plot_guidance(model, held_out[:4], folder.path / "guidance.png", seed)
@@ -110,8 +111,8 @@ def run(cfg: Config) -> list[dict]:
     write_csv(out / "rows.csv", rows)
     write_csv(out / "sweep.csv", sweeps)
     plot_sweep(sweeps, out / "sweep.png")
-    plot_rows(rows, out / "rows.png")
-    CONSOLE.print(make_table(rows), f"all files of this run: {out}")
+    plot_rows(rows, accuracy, out / "rows.png")
+    CONSOLE.print(make_table(rows, accuracy), f"all files of this run: {out}")
     return rows
 
 
@@ -153,7 +154,7 @@ def sweep(
     for warmup, alpha in grid:
         decoder = replace(model.decoder, warmup=warmup, alpha=alpha)
         score = measure(replace(model, decoder=decoder), problems, 1, seed)
-        points.append({"seed": seed, "warmup": warmup, "alpha": alpha, "pass@1": score["pass@1"], "se": score["se"]})
+        points.append({"seed": seed, "warmup": warmup, "alpha": alpha, "pass@1": score["pass@1"]})
         CONSOLE.print(f"training problems: W = {warmup}, alpha = {alpha}: {score['pass@1']:.1%}")
     return points
 
@@ -184,7 +185,8 @@ def measure(model: InferenceModel, problems: Sequence[Problem], samples: int, se
     prompts = model.encode_problems(problems)
     flops = sum(model.prefill_cost(prompt).flops for prompt in prompts)
     flops += sum(model.decode_cost(prompts[i // samples], row["tokens"]).flops for i, row in enumerate(done.samples))
-    return done.summary | words_per_thousand(row["completion"] for row in done.samples) | {"flops": flops}
+    by_problem = {"by_problem": grades_by_problem(done.samples).mean(axis=1).tolist()}
+    return done.summary | by_problem | words_per_thousand(row["completion"] for row in done.samples) | {"flops": flops}
 
 
 def train_guide(cfg: Config, out: Path, seed: int) -> str:
@@ -224,8 +226,8 @@ def shared_flags(cfg: Config, seed: int) -> dict[str, Any]:
     return flags | {"eval_problems": min(cfg.eval_problems, 100), "export": True}
 
 
-def make_table(rows: list[dict]) -> Table:
-    """Means over seeds; cost is relative to the target's."""
+def make_table(rows: list[dict], accuracy: Mapping[str, list[np.ndarray]]) -> Table:
+    """Means over seeds; cost is relative to the target's. `accuracy`: of every problem, by model and seed."""
     table = Table("", "pass@1 [95 %]", "pass@k", "maj@k", "tokens", "cost")
     target_flops = {row["seed"]: row["flops"] for row in rows if row["model"] == "target"}
     for name in dict.fromkeys(row["model"] for row in rows):
@@ -233,13 +235,12 @@ def make_table(rows: list[dict]) -> Table:
         mean = {
             key: float(np.mean([row[key] for row in group])) for key in group[0] if isinstance(group[0][key], float)
         }
-        half_width = 1.96 * np.sqrt(np.mean([row["se"] ** 2 for row in group]) / len(group))
-        low, high = max(0.0, mean["pass@1"] - half_width), min(1.0, mean["pass@1"] + half_width)
         at_k = [key for kind in ("pass@", "maj@") for key in mean if key.startswith(kind) and key != "pass@1"]
         cells = [f"{mean[key]:.1%}" for key in at_k] or ["", ""]
         cost = np.mean([row["flops"] / target_flops[row["seed"]] for row in group])
-        accuracy = f"{mean['pass@1']:.1%} [{low:.1%}, {high:.1%}]"
-        table.add_row(name, accuracy, *cells, f"{mean['length_mean']:.1f}", f"{cost:.1f} ×")
+        interval = runs_interval(accuracy[name])
+        table.caption = f"95 % intervals: {interval.estimand}"
+        table.add_row(name, str(interval), *cells, f"{mean['length_mean']:.1f}", f"{cost:.1f} ×")
     return table
 
 

@@ -29,7 +29,7 @@ def plot_scaling(points: list[dict], file: Path, title: str) -> None:
     for i, (label, line) in enumerate(lines.items()):
         axes.errorbar(
             *_coordinates(line),
-            yerr=[1.96 * point["se"] for point in line],
+            yerr=np.abs([[point[end] - point["accuracy"] for point in line] for end in ("low", "high")]),
             label=label,
             color=f"C{i % 10}",
             fmt=f"{markers[i % len(markers)]}-",

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxreason.evaluation import runs_interval
+
 
 def plot_arrows(analyses: Mapping, file: Path) -> None:
     """Each pattern's success against its share, an arrow from before to after: pure selection is vertical. Where so
@@ -43,13 +45,13 @@ def plot_theory(analyses: Mapping, file: Path) -> None:
 
 
 def plot_curves(analyses: Mapping, file: Path) -> None:
-    """pass@k of the start and of what became of it, seeds averaged."""
+    """pass@k of the start and of what became of it, seeds averaged, with 95 % intervals."""
     for axes, seeds in _panels(analyses, file, "pass@k, held out"):
         for i, label in enumerate(("start", "reinforced")):
             curves = [run.curves[i] for run in seeds]
-            mean = [np.mean([curve[k][0] for curve in curves]) for k in curves[0]]
-            error = [1.96 * np.sqrt(np.mean([curve[k][1] ** 2 for curve in curves]) / len(curves)) for k in curves[0]]
-            axes.errorbar(list(curves[0]), mean, yerr=error, fmt="o-", markersize=4, capsize=2, label=label)
+            points = [runs_interval([curve[k] for curve in curves]) for k in curves[0]]
+            means, errors = [point.mean for point in points], np.hstack([point.errors for point in points])
+            axes.errorbar(list(curves[0]), means, yerr=errors, fmt="o-", markersize=4, capsize=2, label=label)
         axes.set(xscale="log", xlabel="k", xticks=list(seeds[0].curves[0]), xticklabels=list(seeds[0].curves[0]))
         axes.minorticks_off()
         axes.legend(fontsize=8)

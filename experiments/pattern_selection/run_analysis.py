@@ -81,8 +81,8 @@ class RunAnalysis:
         return fit_flow([row["step"] for row in self.steps], shares, self.success)
 
     @cached_property
-    def curves(self) -> list[dict[int, tuple[float, float]]]:
-        """pass@k before and after."""
+    def curves(self) -> list[dict[int, np.ndarray]]:
+        """pass@k of every problem, before and after."""
         return [pass_curve(side.right.reshape(len(np.unique(side.problems)), -1)) for side in self.sides]
 
     @cached_property

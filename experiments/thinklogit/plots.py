@@ -1,13 +1,13 @@
 """Plots of experiments/thinklogit.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from jaxreason.evaluation import plot_tokens
+from jaxreason.evaluation import plot_tokens, runs_interval
 from jaxreason.inference import InferenceModel
 from jaxreason.sampling import completion_keys, trace_guidance
 from jaxreason.tasks import Problem
@@ -31,17 +31,18 @@ def plot_sweep(rows: list[dict], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def plot_rows(rows: list[dict], file: Path) -> None:
-    """Accuracy with its interval, and the frequency of words of reasoning; means over seeds."""
+def plot_rows(rows: list[dict], accuracy: Mapping[str, list[np.ndarray]], file: Path) -> None:
+    """Accuracy with its 95 % interval, and the frequency of words of reasoning; means over seeds. `accuracy`: of every
+    problem, by model and seed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(row["model"] for row in rows))
     groups = [[row for row in rows if row["model"] == name] for name in names]
-    accuracy = [np.mean([row["pass@1"] for row in group]) for group in groups]
-    error = [1.96 * np.sqrt(np.mean([row["se"] ** 2 for row in group]) / len(group)) for group in groups]
-    left.barh(names, accuracy, xerr=error, capsize=4, alpha=0.7)
+    intervals = [runs_interval(accuracy[name]) for name in names]
+    errors = np.hstack([interval.errors for interval in intervals])
+    left.barh(names, [interval.mean for interval in intervals], xerr=errors, capsize=4, alpha=0.7)
     left.set(xlabel="held-out pass@1 (95 %)", xlim=(0, 1))
     left.invert_yaxis()
     y = np.arange(len(names))

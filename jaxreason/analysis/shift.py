@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from jaxreason.analysis.labels import Labeller
 from jaxreason.errors import InputError
-from jaxreason.evaluation.metrics import mean_with_se, pass_at_k, wilson_interval
-
-Interval = tuple[float, float]
+from jaxreason.evaluation.metrics import pass_at_k
+from jaxreason.evaluation.statistics import bootstrap_intervals, share_interval
 
 
 class Labelled(NamedTuple):
@@ -39,24 +38,25 @@ def label_samples(samples: Sequence[Mapping[str, Any]], labeller: Labeller, *, g
 
 
 class Pattern(NamedTuple):
-    """Statistics of a pattern; 95 % Wilson intervals, which assume independent completions."""
+    """Statistics of a pattern, with 95 % intervals on problems like these."""
 
     count: int
     share: float
-    share_interval: Interval
+    share_interval: tuple[float, float]
     success: float
     """Share of its completions that are correct; NaN without completions."""
-    success_interval: Interval
+    success_interval: tuple[float, float]
 
 
 def pattern_stats(sample: Labelled, names: Sequence[str] = ()) -> dict[str, Pattern]:
     """Every pattern, the most frequent first; those of `names` also without completions."""
-    total, patterns = len(sample.right), {}
-    for name in (*np.unique(sample.labels).tolist(), *names):
-        grades = sample.right[sample.labels == name]
-        count, right = len(grades), int(grades.sum())
-        success = (right / count, wilson_interval(right, count)) if count else (np.nan, (0.0, 1.0))
-        patterns[name] = Pattern(count, count / total, wilson_interval(count, total), *success)
+    every, patterns = list(dict.fromkeys([*np.unique(sample.labels).tolist(), *names])), {}
+    counts = _counts(sample, np.sort(every), np.unique(sample.problems))
+    for name, (drawn, right) in zip(np.sort(every).tolist(), np.moveaxis(counts, -1, 0), strict=True):
+        count, share = int(drawn.sum()), share_interval(drawn, counts[0].sum(axis=1))
+        success = share_interval(right, drawn) if count else None
+        of_right = (success.mean, (success.low, success.high)) if success else (np.nan, (0.0, 1.0))
+        patterns[name] = Pattern(count, share.mean, (share.low, share.high), *of_right)
     return dict(sorted(patterns.items(), key=lambda item: -item[1].count))
 
 
@@ -92,7 +92,7 @@ class Decomposition(NamedTuple):
     """Σ π Δp: change of success rates, at the shares before."""
     interaction: float
     """Σ Δπ Δp."""
-    intervals: dict[str, Interval]
+    intervals: dict[str, tuple[float, float]]
     """By the name of the term; a bootstrap over problems."""
 
 
@@ -105,17 +105,14 @@ def decompose(before: Labelled, after: Labelled, *, draws: int = 1000, seed: int
     names, problems = (np.unique(np.concatenate(x)) for x in zip(before[1::-1], after[1::-1], strict=True))
     first, second = (_counts(side, names, problems) for side in (before, after))
     exact = _terms(first.sum(axis=1), second.sum(axis=1))
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(problems), np.full(len(problems), 1 / len(problems)), size=draws)
-    spread = _terms(*(np.einsum("bp,kpl->bkl", drawn, side) for side in (first, second)))
-    intervals = {
-        name: (float(low), float(high))
-        for name, low, high in zip(
-            Decomposition._fields, *np.nanpercentile(np.stack(spread), [2.5, 97.5], axis=-1), strict=False
-        )
-    }
+
+    def terms(drawn: Int[np.ndarray, "B P"]) -> tuple[Any, ...]:
+        return _terms(*(np.einsum("bp,kpl->bkl", drawn, side) for side in (first, second)))
+
+    intervals = bootstrap_intervals(terms, len(problems), draws=draws, seed=seed)
     total, selection, execution, interaction = map(float, exact)
-    return Decomposition(total, selection, execution, interaction, intervals)
+    named = dict(zip(Decomposition._fields, intervals, strict=False))
+    return Decomposition(total, selection, execution, interaction, named)
 
 
 def _counts(side: Labelled, names: np.ndarray, problems: np.ndarray) -> Float[np.ndarray, "2 P L"]:
@@ -158,22 +155,19 @@ def rank_change_ratio(
     return float((np.asarray(base_ranks) != np.asarray(tuned_ranks))[np.asarray(mask)].mean())
 
 
-def pass_curve(right: Num[np.ndarray, "P N"] | Bool[np.ndarray, "P N"]) -> dict[int, tuple[float, float]]:
-    """pass@k and its standard error over problems, for k = 1, 2, 4, ... up to N samples."""
+def pass_curve(right: Num[np.ndarray, "P N"] | Bool[np.ndarray, "P N"]) -> dict[int, Float[np.ndarray, "P"]]:
+    """Each problem's pass@k, for k = 1, 2, 4, ... up to N samples."""
     samples = right.shape[1]
     counts = right.sum(axis=1)
-    curve = {}
-    for k in (2**i for i in range(samples.bit_length())):
-        curve[k] = mean_with_se(pass_at_k(samples, counts, k)[:, None])
-    return curve
+    return {k: pass_at_k(samples, counts, k) for k in (2**i for i in range(samples.bit_length()))}
 
 
-def crossover(base: Mapping[int, tuple[float, float]], tuned: Mapping[int, tuple[float, float]]) -> int | None:
+def crossover(base: Mapping[int, Float[np.ndarray, "P"]], tuned: Mapping[int, Float[np.ndarray, "P"]]) -> int | None:
     """The smallest k from which on the base model's pass@k is at least the tuned model's, if that led at a smaller k;
     else None (Yue et al., arXiv 2504.13837)."""
-    led = False
-    for k in sorted(base):
-        led |= tuned[k][0] > base[k][0]
-        if led and all(base[j][0] >= tuned[j][0] for j in base if j >= k):
+    led, lead = False, {k: float(tuned[k].mean() - base[k].mean()) for k in sorted(base)}
+    for k in lead:
+        led |= lead[k] > 0
+        if led and all(lead[j] <= 0 for j in lead if j >= k):
             return k
     return None

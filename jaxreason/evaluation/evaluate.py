@@ -1,4 +1,4 @@
-"""Evaluates a model on held-out problems: samples, grades, metrics with standard errors."""
+"""Evaluates a model on held-out problems: samples, grades, metrics with intervals."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Key
 
-from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k
+from jaxreason.evaluation.metrics import maj_at_k, pass_at_k
+from jaxreason.evaluation.statistics import accuracy_interval
 from jaxreason.rewards import numbers
 from jaxreason.rewards.grading import AsyncGrader, Reward
 from jaxreason.rewards.intrinsic import lenient_answers
@@ -34,9 +35,10 @@ def evaluate(
 ) -> Evaluation:
     """Samples `group_size` completions of every problem and grades them with the strict and the lenient verifier.
 
-    `pass@1`, `se`: strict, over `n` problems, standard error clustered by problem; `lenient_*`: a completion without a
-    marked answer is graded by its last number; `NAME_*`: further `graders`; `pass@k` and `maj@k` (k = `group_size` > 1)
-    are lenient; lengths are in tokens.
+    `pass@1`: strict, over `n` problems, with its standard error `se` and the ends of its 95 % interval `low` and
+    `high`, on problems like these (`accuracy_interval`); `lenient_*`: a completion without a marked answer is graded by
+    its last number; `NAME_*`: further `graders`; `pass@k` and `maj@k` (k = `group_size` > 1) are lenient; lengths are
+    in tokens.
     """
     graders = {"strict": numbers.strict, "lenient": numbers.lenient, **graders}
     lengths, truncated = np.zeros((2, len(problems), group_size))
@@ -52,7 +54,9 @@ def evaluate(
     summary: dict[str, float | int] = {"n": len(problems)}
     for name, values in grades.items():
         prefix = "" if name == "strict" else f"{name}_"
-        summary[f"{prefix}pass@1"], summary[f"{prefix}se"] = mean_with_se(values)
+        interval = accuracy_interval(values)
+        summary |= {f"{prefix}pass@1": interval.mean, f"{prefix}se": interval.se}
+        summary |= {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
     if group_size > 1:
         answers = [lenient_answers(group, problem) for group, problem in zip(completions, problems, strict=True)]
         summary[f"pass@{group_size}"] = float(

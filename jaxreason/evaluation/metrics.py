@@ -1,27 +1,12 @@
-"""Accuracy from samples, with error bars: pass@1, pass@k, majority vote. NumPy, float64."""
+"""pass@k and majority votes from samples. NumPy, float64."""
 
 from collections.abc import Callable, Sequence
-from math import sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from jaxreason.errors import InputError
 from jaxreason.rewards.votes import majority_vote
-
-
-def mean_with_se(correct: Num[np.ndarray, "P G"] | Bool[np.ndarray, "P G"]) -> tuple[float, float]:
-    """pass@1 and its standard error, clustered by problem: samples of one problem are not independent.
-
-    With m_p the mean over the G samples of problem p: mean = sum(m_p) / P, se = sqrt(sum((m_p - mean)^2) / (P - 1) / P)
-    (Miller 2024, arXiv 2411.00640). With one problem the se is infinite.
-    """
-    if correct.size == 0:
-        raise InputError(f"correct has shape {correct.shape}; give at least one problem and one sample")
-    per_problem = correct.astype(np.float64).mean(axis=1)
-    problems = len(per_problem)
-    se = per_problem.std(ddof=1) / sqrt(problems) if problems > 1 else np.inf
-    return float(per_problem.mean()), float(se)
 
 
 def pass_at_k(
@@ -64,17 +49,3 @@ def maj_at_k(
             winner = majority_vote(row[start : start + k], equal)
             scores.append(0.0 if winner is None else float(grades[start + winner]))
     return float(np.mean(scores))
-
-
-def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Score interval of a proportion: inside [0, 1], with good coverage near 0 and 1 (Wilson 1927).
-
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), with p = successes / n; z = 1.96 for 95 %.
-    """
-    if not 0 <= successes <= n or n == 0:
-        raise InputError(f"{successes} successes of {n} trials; give 0 <= successes <= n and n >= 1")
-    p = successes / n
-    centre = p + z**2 / (2 * n)
-    spread = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

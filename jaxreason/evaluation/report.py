@@ -1,16 +1,17 @@
 """Plots and tables of runs and evaluations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from rich.table import Table
 from rich.text import Text
 
-from jaxreason.evaluation.metrics import wilson_interval
+from jaxreason.evaluation.statistics import difference_interval
 
 if TYPE_CHECKING:  # imported where used, because it takes a second
     import matplotlib.axes
@@ -54,33 +55,51 @@ def plot_training(metrics: list[dict[str, float | int]], path: Path, *, title: s
 def plot_curve(
     axes: "matplotlib.axes.Axes", steps: ArrayLike, values: ArrayLike, *, label: str, color: str | None = None
 ) -> None:
-    """Plots points, and a line of their centred moving average over a tenth of all steps."""
+    """Plots points, and a line of their centred moving average over about a tenth of all steps, an odd number."""
     steps = np.asarray(steps)
-    window = max(1, len(steps) // 10)
+    side = len(steps) // 20
     (points,) = axes.plot(steps, values, ".", alpha=0.35, color=color)
-    smooth = np.convolve(np.pad(values, window // 2, mode="edge"), np.ones(window) / window, mode="valid")
-    axes.plot(steps, smooth[: len(steps)], color=points.get_color(), label=label)
+    window = np.ones(2 * side + 1) / (2 * side + 1)
+    smooth = np.convolve(np.pad(values, side, mode="edge"), window, mode="valid")
+    axes.plot(steps, smooth, color=points.get_color(), label=label)
     axes.grid(alpha=0.3)
 
 
 def one_line(summary: dict[str, float | int]) -> str:
-    """Strict and lenient accuracy with their standard errors."""
+    """Strict and lenient accuracy with their 95 % intervals."""
     return f"pass@1 {_cell('pass@1', summary)}, lenient {_cell('lenient_pass@1', summary)}, {_cell('n', summary)}"
 
 
 def before_after(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Table:
     """A table of two evaluations of the same sets: all metrics of the first set, pass@1 of the others.
 
-    Shares are in percent, accuracies with their standard error.
+    Shares are in percent, accuracies and their differences, paired by problem, with 95 % intervals on problems like
+    these.
     """
     main, *others = before
-    table = Table(main, "before", "after")
+    table = Table(main, "before [95 %]", "after [95 %]", caption_justify="left")
     for name in before[main]["summary"]:
-        if not name.endswith("se") and name not in ("tokens", "seconds_sampling"):
+        if not name.endswith(("se", "low", "high")) and name not in ("tokens", "seconds_sampling"):
             table.add_row(name, *(_cell(name, sets[main]["summary"]) for sets in (before, after)))
     for other in others:
         table.add_row(f"pass@1, {other}", *(_cell("pass@1", sets[other]["summary"]) for sets in (before, after)))
+    changes = (f"pass@1, {name}: {_difference(before[name], after[name])}" for name in before)
+    table.caption = "after - before, paired by problem [95 %]:\n" + "\n".join(changes)
     return table
+
+
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """`+34.6 points [+30.2, +38.9]`"""
+    mean, low, high, *_ = difference_interval(*(grades_by_problem(each["samples"]) for each in (before, after)))
+    return f"{100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def grades_by_problem(samples: Sequence[Mapping[str, Any]], grade: str = "strict") -> Float[np.ndarray, "P G"]:
+    """`Evaluation.samples` as a table, in the order of the problems; every problem has as many samples."""
+    problems: dict[int, list[float]] = {}
+    for sample in samples:
+        problems.setdefault(sample["index"], []).append(sample[grade])
+    return np.array(list(problems.values()), np.float64)
 
 
 def side_by_side(before: list[dict], after: list[dict], count: int) -> Table:
@@ -94,31 +113,25 @@ def side_by_side(before: list[dict], after: list[dict], count: int) -> Table:
 
 
 def sets_table(summaries: dict[str, dict]) -> Table:
-    """A table of several sets, one completion per problem: accuracy with 95 % Wilson intervals, lengths."""
-    table = Table("set", "pass@1 [95 %]", "lenient", "length", "truncated")
+    """A table of several sets: accuracy with 95 % intervals on problems like these, lengths."""
+    table = Table("set", "pass@1 [95 %]", "lenient [95 %]", "length", "truncated")
     for name, summary in summaries.items():
-        interval = " to ".join(f"{100 * end:.1f}" for end in _wilson(summary))
-        table.add_row(
-            name,
-            f"{_cell('pass@1', summary).split(' ±')[0]} [{interval}]",
-            _cell("lenient_pass@1", summary).split(" ±")[0],
-            _cell("length_mean", summary),
-            _cell("truncated_share", summary),
-        )
+        metrics = ("pass@1", "lenient_pass@1", "length_mean", "truncated_share")
+        table.add_row(name, *(_cell(metric, summary) for metric in metrics))
     return table
 
 
 def plot_sets(summaries: dict[str, dict], path: Path, *, title: str) -> "matplotlib.figure.Figure":
-    """Plots accuracy with 95 % Wilson intervals, and mean completion length, of several sets as a PNG."""
+    """Plots accuracy with 95 % intervals on problems like these, and mean length, of several sets as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = list(summaries)
     accuracy = np.array([summary["pass@1"] for summary in summaries.values()])
-    ends = np.array([_wilson(summary) for summary in summaries.values()])
+    ends = np.array([(summary["low"], summary["high"]) for summary in summaries.values()])
     left.barh(names, accuracy, xerr=np.abs(ends - accuracy[:, None]).T, capsize=4, alpha=0.7)
-    left.set(xlabel="pass@1", xlim=(0, 1))
+    left.set(xlabel="pass@1 (95 %)", xlim=(0, 1))
     left.invert_yaxis()
     right.barh(names, [summary["length_mean"] for summary in summaries.values()], alpha=0.7, color="tab:gray")
     right.set_xlabel("completion length (tokens)")
@@ -127,18 +140,14 @@ def plot_sets(summaries: dict[str, dict], path: Path, *, title: str) -> "matplot
     return figure
 
 
-def _wilson(summary: dict[str, float | int]) -> tuple[float, float]:
-    return wilson_interval(round(summary["pass@1"] * summary["n"]), int(summary["n"]))
-
-
 def _cell(name: str, summary: dict[str, float | int]) -> str:
     value = summary[name]
     if name == "n":
         return f"{value:.0f} problems"
     if name == "length_mean":
         return f"{value:.1f} tokens"
-    error = summary.get(name.replace("pass@1", "se")) if name.endswith("pass@1") else None
-    return f"{100 * value:.1f} %" + ("" if error is None else f" ± {100 * error:.1f}")
+    ends = [summary[name.replace("pass@1", end)] for end in ("low", "high")] if name.endswith("pass@1") else []
+    return f"{100 * value:.1f} %" + (f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
 
 
 WIDTH = 90

@@ -10,17 +10,19 @@ Every interval names its estimand, what it is an interval for:
 
 Shares are in [0, 1]. Their intervals are Wilson's (1927) with the effective number of samples n = p (1 - p) / se^2, as
 in surveys (Dean and Pagano 2015): inside [0, 1], and not empty where all samples agree. Coverage is simulated in
-tests/evaluation/test_statistics.py: 93 to 97 % on average over rates from 1 to 99 %. It falls to 92 % where training runs
-differ much more than problems do, and to 90 % where the rate is 1 % of a hundred problems.
+tests/evaluation/test_statistics.py: 93 to 97 % on average over rates from 1 to 99 %. It falls to 92 % where training
+runs differ much more than problems do, and to 90 % where the rate is 1 % of a hundred problems.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Int, Num
+from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
+from scipy.stats import ttest_ind
 
 from jaxreason.errors import InputError
 
@@ -39,6 +41,11 @@ class Interval(NamedTuple):
     """Standard error of the mean; infinite where one cluster cannot tell."""
     estimand: str
     level: float
+
+    @property
+    def errors(self) -> list[list[float]]:
+        """Lengths of the bars below and above the mean, as matplotlib takes them for one point."""
+        return [[self.mean - self.low], [self.high - self.mean]]
 
     def __str__(self) -> str:
         """`55.6 % [51.2, 59.9]`"""
@@ -71,10 +78,11 @@ def share_interval(hits: Num[np.ndarray, "P"], totals: Num[np.ndarray, "P"], lev
     return _share_interval(share, variance, _quantile(level, problems - 1), problems, PROBLEMS, level)
 
 
-def seeds_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def seeds_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """The mean over S training runs of any number; estimand `SEEDS`: mean -+ t_(S-1) sd / sqrt(S)."""
-    _check(len(values))
-    return _mean_interval(np.asarray(values, np.float64), SEEDS, level)
+    runs = np.asarray(values, np.float64)
+    _check(len(runs))
+    return _mean_interval(runs, SEEDS, level)
 
 
 def seeds_and_problems_interval(
@@ -99,6 +107,15 @@ def seeds_and_problems_interval(
     return _share_interval(grid.mean(), variance, z, problems, SEEDS_AND_PROBLEMS, level)
 
 
+def runs_interval(
+    per_problem: Float[np.ndarray, "S P"] | Sequence[Float[np.ndarray, "P"]], level: float = 0.95
+) -> Interval:
+    """`seeds_and_problems_interval` of several runs; of one, `accuracy_interval`, whose estimand is `PROBLEMS`."""
+    if len(per_problem) > 1:
+        return seeds_and_problems_interval(per_problem, level)
+    return accuracy_interval(np.asarray(per_problem[0])[:, None], level)
+
+
 def difference_interval(
     before: Grades, after: Num[np.ndarray, "Q H"] | Bool[np.ndarray, "Q H"], level: float = 0.95
 ) -> Interval:
@@ -118,6 +135,51 @@ def difference_interval(
     half = _quantile(level, problems - 1) * np.sqrt(variance / (problems + 2 * weight))
     low, high = max(-1.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
     return Interval(mean, low, high, np.sqrt(_variance_of_mean(differences)), DIFFERENCE, level)
+
+
+def bootstrap_intervals(
+    statistics: Callable[[Int[np.ndarray, "B P"]], Sequence[Float[np.ndarray, "B"]]],
+    problems: int,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[tuple[float, float]]:
+    """Of each of the statistics, which take how often each of P problems is drawn; the percentiles of B draws."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(problems, np.full(problems, 1 / problems), size=draws)
+    ends = [50 * (1 - level), 50 * (1 + level)]
+    return [tuple(np.nanpercentile(values, ends).tolist()) for values in statistics(drawn)]
+
+
+class Peak(NamedTuple):
+    step: int
+    """The middle of the window with the highest mean, counted from 1."""
+    value: float
+    fall: float
+    """The mean of that window minus the mean of the last one."""
+    falls: bool
+    """Whether the curve falls, at the level's confidence."""
+
+
+def peak_and_fall(values: ArrayLike, level: float = 0.95) -> Peak:
+    """Where a noisy curve of T points is highest, and whether it ends below: Welch's one-sided t test.
+
+    The highest of many means is high by chance as well. So even points choose the window (of a sixth of the curve), odd
+    points are compared; a curve that does not fall is said to in at most 1 - level of all cases, if the noise of its
+    points is independent. Fewer than 18 points never fall.
+    """
+    points = np.asarray(values, np.float64)
+    even, odd = points[::2], points[1::2]
+    width = max(1, len(points) // 12)  # of either half
+    first = int(np.convolve(even, np.ones(width), mode="valid")[: max(1, len(odd) - width + 1)].argmax())
+    peak, last = odd[first : first + width], odd[-width:]
+    if not len(odd):
+        return Peak(1, float(points[0]), 0.0, False)
+    fall = float(peak.mean() - last.mean())
+    apart = width >= 3 and first + width <= len(odd) - width and fall > 0
+    falls = apart and not ttest_ind(peak, last, equal_var=False, alternative="greater").pvalue >= 1 - level
+    return Peak(2 * first + width, float(peak.mean()), fall, bool(falls))
 
 
 def upper_bound(trials: int, level: float = 0.95) -> float:

@@ -34,6 +34,7 @@ from jaxreason.runs.evaluation import (
     export_model,
     generate_samples,
     merged_params,
+    problem_means,
     validation_metrics,
 )
 from jaxreason.runs.examples import (
@@ -72,7 +73,8 @@ __all__ = [
     "evaluation_sets", "export_model", "flag", "flatten", "generate_samples", "initial_state", "load_setup",
     "load_task", "load_teacher", "main", "make_graders", "make_grpo_update", "make_monitors", "make_optimizer",
     "make_policy_update", "make_reference", "make_reward", "make_sampler", "make_scorer", "make_update",
-    "merged_params", "needs_scores", "notebook_folder", "notebook_run", "parse", "read_rows", "resolve_algorithm",
-    "run_experiment", "runtime", "sampled_examples", "set_flags", "sft_example", "teacher_examples", "timed",
-    "validation_metrics", "with_defaults", "write_csv", "write_json", "write_pairs", "write_text",
+    "merged_params", "needs_scores", "notebook_folder", "notebook_run", "parse", "problem_means", "read_rows",
+    "resolve_algorithm", "run_experiment", "runtime", "sampled_examples", "set_flags", "sft_example",
+    "teacher_examples", "timed", "validation_metrics", "with_defaults", "write_csv", "write_json", "write_pairs",
+    "write_text",
 ]  # fmt: skip

@@ -1,18 +1,20 @@
 """Accuracy before and after training, and the trained model as a folder."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import jax
-from jaxtyping import Key
+import numpy as np
+from jaxtyping import Float, Key
 from rich.console import Console
 
 from jaxreason.distributed.mesh import gather_to_host
 from jaxreason.distributed.multihost import is_main_process
 from jaxreason.evaluation import evaluate
-from jaxreason.evaluation.report import one_line
+from jaxreason.evaluation.report import grades_by_problem, one_line
 from jaxreason.models import unfuse
 from jaxreason.models.lora import Lora, merge
 from jaxreason.rewards import Reward
@@ -69,6 +71,12 @@ def evaluate_run(
         label=label,
         graders=graders,
     )
+
+
+def problem_means(folder: Path, when: str = "after", grade: str = "lenient") -> Float[np.ndarray, "P"]:
+    """Each problem's mean grade in the main set of a run's before.json or after.json."""
+    main, *_ = json.loads((folder / f"{when}.json").read_text()).values()
+    return grades_by_problem(main["samples"], grade).mean(axis=1)
 
 
 def generate_samples(

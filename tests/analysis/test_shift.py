@@ -15,7 +15,7 @@ from jaxreason.analysis import (
     rank_change_ratio,
 )
 from jaxreason.errors import InputError
-from jaxreason.evaluation.metrics import wilson_interval
+from jaxreason.evaluation import accuracy_interval
 
 
 def draw(seed, shares, success, problems=50, each=4):
@@ -68,12 +68,16 @@ def test_coverage_of_intervals():
     assert 88 <= hits <= 100
 
 
-def test_patterns_have_wilson_intervals():
+def test_patterns_have_intervals_clustered_by_problem():
     stats = pattern_stats(BEFORE, ["never"])
     a = BEFORE.right[BEFORE.labels == "a"]
     assert stats["a"].count == len(a) and stats["a"].success == a.mean()
-    assert stats["a"].success_interval == wilson_interval(int(a.sum()), len(a))
-    assert stats["a"].share_interval == wilson_interval(len(a), 200)
+    uses = accuracy_interval((BEFORE.labels == "a").reshape(50, 4))
+    assert stats["a"].share_interval == pytest.approx((uses.low, uses.high))
+    low, high = stats["a"].success_interval
+    assert low < a.mean() < high
+    copied = Labelled(*(np.repeat(x, 2) for x in BEFORE))  # copies of a completion tell nothing new
+    assert pattern_stats(copied)["a"].success_interval == pytest.approx((low, high))
     assert sum(pattern.share for pattern in stats.values()) == pytest.approx(1)
     assert stats["never"].count == 0 and np.isnan(stats["never"].success)
 
@@ -102,7 +106,7 @@ def test_pass_at_k_curves_cross():
     broad = np.tile([True, *[False] * 15], (8, 1))  # solves every problem in 1 of 16 samples
     sharp = np.repeat([[True] * 16, [False] * 16], [4, 4], axis=0)  # solves half of the problems always
     curves = pass_curve(broad), pass_curve(sharp)
-    assert curves[0][1][0] == pytest.approx(1 / 16) and curves[0][16][0] == pytest.approx(1)
-    assert [value for value, _ in curves[1].values()] == [0.5] * 5
+    assert curves[0][1].mean() == pytest.approx(1 / 16) and curves[0][16].mean() == pytest.approx(1)
+    assert [values.mean() for values in curves[1].values()] == [0.5] * 5
     assert crossover(*curves) == 8  # 8 of 16 samples include the correct one with probability 1/2
     assert crossover(curves[1], curves[1]) is None

@@ -1,28 +1,16 @@
 """The estimators against enumeration, and against results by hand."""
 
 from itertools import combinations, permutations
-from math import sqrt
 
 import numpy as np
 import pytest
 
 from jaxreason.errors import InputError
-from jaxreason.evaluation.metrics import maj_at_k, mean_with_se, pass_at_k, wilson_interval
+from jaxreason.evaluation.metrics import maj_at_k, pass_at_k
 
 
 def same(a, b):
     return a == b
-
-
-def test_mean_with_se_by_hand():
-    # problem means 1, 1/2, 0: mean 1/2, variance (1/4 + 0 + 1/4) / 2 = 1/4, se = sqrt(1/4 / 3)
-    mean, se = mean_with_se(np.array([[1, 1], [1, 0], [0, 0]]))
-    assert mean == 0.5
-    assert se == pytest.approx(sqrt(1 / 12), abs=1e-15)
-    # copies of a sample add no information
-    correct = np.array([[True], [False], [False], [True]])
-    assert mean_with_se(np.repeat(correct, 5, axis=1)) == pytest.approx(mean_with_se(correct))
-    assert mean_with_se(np.array([[1, 0]])) == (0.5, np.inf)
 
 
 def test_pass_at_k_by_counting_subsets():
@@ -56,21 +44,10 @@ def test_maj_at_k_by_counting_every_order():
                 largest = max(block.count(answer) for answer in block)
                 scores.append(next(answer for answer in block if block.count(answer) == largest) == "A")
         assert maj_at_k(orders, correct, k, same) == pytest.approx(np.mean(scores))
-    assert maj_at_k(orders, correct, 1, same) == pytest.approx(mean_with_se(correct)[0])
+    assert maj_at_k(orders, correct, 1, same) == pytest.approx(correct.mean())
     # blocks of two: BB is wrong, AA is right
     assert maj_at_k(["BBAA"], np.array([[0, 0, 1, 1]]), 2, same) == 0.5
     assert maj_at_k([[None, None]], np.array([[0, 0]]), 2, same) == 0.0
     for k in (0, 5):
         with pytest.raises(InputError):
             maj_at_k(orders, correct, k, same)
-
-
-def test_wilson_interval():
-    # Agresti & Coull 1998, and by hand for 0 of n: (0, z^2 / (n + z^2))
-    assert wilson_interval(0, 10) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
-    assert wilson_interval(10, 10) == pytest.approx((10 / (10 + 1.96**2), 1))
-    # at its ends p, the observed share is exactly z standard deviations away
-    for end in wilson_interval(3, 17):
-        assert abs(3 / 17 - end) == pytest.approx(1.96 * sqrt(end * (1 - end) / 17))
-    with pytest.raises(InputError):
-        wilson_interval(2, 1)

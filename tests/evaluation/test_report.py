@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from scipy.stats import t
 
-from jaxreason.evaluation import before_after, one_line, plot_sets, plot_tokens, plot_training, sets_table
-from jaxreason.evaluation.metrics import wilson_interval
+from jaxreason.evaluation import before_after, one_line, plot_curve, plot_sets, plot_tokens, plot_training, sets_table
 
-SUMMARY = {"n": 50, "pass@1": 0.4, "se": 0.07, "lenient_pass@1": 0.5, "lenient_se": 0.08}
+SUMMARY = {"n": 50, "pass@1": 0.4, "se": 0.07, "low": 0.3, "high": 0.55}
+SUMMARY |= {"lenient_pass@1": 0.5, "lenient_se": 0.08, "lenient_low": 0.35, "lenient_high": 0.65}
 SUMMARY |= {"length_mean": 20.0, "truncated_share": 0.1, "tokens": 1000, "seconds_sampling": 1.0}
 
 
@@ -18,19 +20,19 @@ def test_training_curves(tmp_path):
     assert (accuracy.get_ylabel(), loss.get_ylabel()) == ("accuracy", "loss")
     points, average, *lenient = accuracy.lines
     np.testing.assert_allclose(points.get_xydata(), [(i, i / 30) for i in steps])
-    np.testing.assert_allclose(average.get_ydata()[1:-1], [i / 30 for i in range(2, 30)])  # of three; a line stays one
+    np.testing.assert_allclose(average.get_ydata()[1:-1], [i / 30 for i in range(2, 30)])  # a line stays one
     assert len(lenient) == 2 and set(lenient[0].get_ydata()) == {0.9}
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_sets_with_intervals(tmp_path):
-    figure = plot_sets({"a": SUMMARY, "b": SUMMARY | {"pass@1": 0.0}}, tmp_path / "sets.png", title="sets")
+    figure = plot_sets({"a": SUMMARY, "b": SUMMARY | {"pass@1": 0.0, "low": 0.0}}, tmp_path / "sets.png", title="sets")
     left, right = figure.axes
     assert [bar.get_width() for bar in left.patches] == [0.4, 0.0]
     assert [bar.get_width() for bar in right.patches] == [20.0, 20.0]
     (errors,) = left.collections
     ends = [segment[:, 0] for segment in errors.get_segments()]
-    np.testing.assert_allclose(ends, [wilson_interval(20, 50), wilson_interval(0, 50)], atol=1e-12)
+    np.testing.assert_allclose(ends, [(0.3, 0.55), (0.0, 0.55)], atol=1e-12)
 
 
 def test_tokens_are_shaded_and_framed(tmp_path):
@@ -49,17 +51,35 @@ def cells(table) -> list[list[str]]:
 
 
 def test_tables():
-    before = {"held-out": {"summary": SUMMARY}, "new": {"summary": SUMMARY}}
-    after = {"held-out": {"summary": SUMMARY | {"pass@1": 0.6}}, "new": {"summary": SUMMARY}}
-    assert cells(before_after(before, after)) == [
+    right = {"before": [1, 0, 0, 0], "after": [1, 1, 1, 0]}
+    samples = {when: [{"index": i, "strict": grade} for i, grade in enumerate(right[when])] for when in right}
+    sets = {when: {"summary": SUMMARY, "samples": samples[when]} for when in samples}
+    before = {"held-out": sets["before"], "new": sets["before"]}
+    after = {"held-out": {"summary": SUMMARY | {"pass@1": 0.5}, "samples": samples["after"]}, "new": sets["before"]}
+    table = before_after(before, after)
+    assert cells(table) == [
         ["n", "50 problems", "50 problems"],
-        ["pass@1", "40.0 % ± 7.0", "60.0 % ± 7.0"],
-        ["lenient_pass@1", "50.0 % ± 8.0", "50.0 % ± 8.0"],
+        ["pass@1", "40.0 % [30.0, 55.0]", "50.0 % [30.0, 55.0]"],
+        ["lenient_pass@1", "50.0 % [35.0, 65.0]", "50.0 % [35.0, 65.0]"],
         ["length_mean", "20.0 tokens", "20.0 tokens"],
         ["truncated_share", "10.0 %", "10.0 %"],
-        ["pass@1, new", "40.0 % ± 7.0", "40.0 % ± 7.0"],
+        ["pass@1, new", "40.0 % [30.0, 55.0]", "40.0 % [30.0, 55.0]"],
     ]
-    low, high = (f"{100 * end:.1f}" for end in wilson_interval(20, 50))
-    expected = ["a", f"40.0 % [{low} to {high}]", "50.0 %", "20.0 tokens", "10.0 %"]
+    # differences 0 1 1 0 and one each of +1/2, -1/2 and 0: mean 2/6, mean square 3/6, t of three degrees of freedom
+    half = t.ppf(0.975, 3) * np.sqrt((3 / 6 - (2 / 6) ** 2) / 6)
+    _, main, other = table.caption.splitlines()
+    assert main == f"pass@1, held-out: +50.0 points [{100 * (2 / 6 - half):+.1f}, {100 * min(1, 2 / 6 + half):+.1f}]"
+    assert other.startswith("pass@1, new: +0.0 points [-")
+    expected = ["a", "40.0 % [30.0, 55.0]", "50.0 % [35.0, 65.0]", "20.0 tokens", "10.0 %"]
     assert cells(sets_table({"a": SUMMARY})) == [expected]
-    assert one_line(SUMMARY) == "pass@1 40.0 % ± 7.0, lenient 50.0 % ± 8.0, 50 problems"
+    assert one_line(SUMMARY) == "pass@1 40.0 % [30.0, 55.0], lenient 50.0 % [35.0, 65.0], 50 problems"
+
+
+def test_a_moving_average_is_centred():
+    """The average of a straight line is that line, away from its ends, whatever the number of steps."""
+    for steps in (19, 20, 40, 45):
+        axes = Figure().subplots()
+        plot_curve(axes, np.arange(steps), 2.0 * np.arange(steps), label="x")
+        _, average = axes.lines
+        inside = slice(5, -5)
+        np.testing.assert_allclose(average.get_ydata()[inside], average.get_xdata()[inside] * 2.0)

@@ -12,6 +12,7 @@ from jaxreason.errors import InputError
 from jaxreason.evaluation.statistics import (
     accuracy_interval,
     difference_interval,
+    peak_and_fall,
     seeds_and_problems_interval,
     seeds_interval,
     share_interval,
@@ -125,3 +126,18 @@ def test_an_interval_covers_the_truth(make, problems, group, sd):
     print(f"{make.__name__} {problems} x {group}, sd {sd}: mean {np.mean(covered):.3f}, least {min(covered):.3f}")
     assert 0.93 <= np.mean(covered) <= 0.97
     assert min(covered) >= 0.90 - 2 * np.sqrt(0.9 * 0.1 / DRAWS)  # 90 %, and the simulation's own error
+
+
+@pytest.mark.parametrize("steps", [30, 60, 120])
+def test_a_flat_curve_seldom_falls(steps):
+    """Shares of right completions of 64 a step that rise for a third of the steps and stay."""
+    rng = np.random.default_rng(2)
+    curve = np.minimum(0.3 + 0.4 * np.arange(steps) / (steps / 3), 0.7)
+    falling = np.where(np.arange(steps) < 2 * steps / 3, curve, 0.5)
+    falls = {name: 0 for name in ("flat", "falling")}
+    for _ in range(1000):
+        falls["flat"] += peak_and_fall(rng.binomial(64, curve) / 64).falls
+        falls["falling"] += peak_and_fall(rng.binomial(64, falling) / 64).falls
+    assert falls["flat"] <= 65  # 5 %, and two standard deviations of such a count
+    assert falls["falling"] >= {30: 0, 60: 800, 120: 990}[steps]
+    assert not peak_and_fall([0.5]).falls
