@@ -96,7 +96,8 @@ def force_budget(
             if phase == 0:
                 row.max_new_tokens = budget
             elif not answering and row.ends_with(thinking_ends) and len(row.tokens) + len(wait) <= budget:
-                row.tokens[-1:] = wait  # replaces the token that ended thinking
+                row.tokens[-1:] = wait  # replaces the token that ended thinking, and its log-probability
+                row.logps[-1] = row.logps[-1][:-1]
                 row.max_new_tokens = budget - len(row.tokens)
             elif answering and not row.ends_with(tokenizer.stop_ids):
                 row.tokens += [] if row.ends_with(thinking_ends) else close

@@ -25,8 +25,12 @@ def group_normalised(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
 
 
 def group_centred(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
-    """A = R - mean_g R: Dr. GRPO (arXiv 2503.20783), which finds that the division overweights extreme groups."""
-    return rewards - rewards.mean(axis=-1, keepdims=True)
+    """A = R - mean_g R: Dr. GRPO (arXiv 2503.20783), which finds that the division overweights extreme groups.
+
+    Exactly zero for equal rewards of any size: their differences from the first are, a rounded mean is not.
+    """
+    differences = rewards - rewards[..., :1]
+    return differences - differences.mean(axis=-1, keepdims=True)
 
 
 def leave_one_out(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
@@ -45,8 +49,8 @@ def whitened(advantages: Float[Array, "P G #T"], mask: Bool[Array, "P G T"]) -> 
 
     Zero where all are equal.
     """
-    count = mask.sum()
-    centred = jnp.where(mask, advantages - jnp.sum(advantages * mask) / jnp.maximum(count, 1), 0.0)
+    count, differences = mask.sum(), advantages - advantages.max()  # exactly zero where all are equal
+    centred = jnp.where(mask, differences - jnp.sum(differences * mask) / jnp.maximum(count, 1), 0.0)
     variance = jnp.sum(jnp.square(centred)) / jnp.maximum(count - 1, 1)
     return centred / jnp.sqrt(variance + 1e-8)
 
@@ -64,7 +68,9 @@ def normalise_then_sum(
     """sum_k w_k A(R_k), normalised over the batch: GDPO (arXiv 2601.05242). No reward drowns another by its scale."""
     each = jnp.stack([advantage(rewards[..., k]) for k in range(rewards.shape[-1])], axis=-1)
     total = weighted_sum(each, weights)
-    return (total - total.mean()) / (total.std(ddof=1) + EPSILON)
+    centred = total - total.mean()
+    deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / max(total.size - 1, 1))
+    return centred / (deviation + EPSILON)
 
 
 def weighted_sum(values: Float[Array, "P G K"], weights: Sequence[float]) -> Float[Array, "P G"]:

@@ -35,9 +35,14 @@ def majority_vote(answers: Answers, equal: Equal = numbers.equal) -> int | None:
 
 
 def weighted_vote(answers: Answers, weights: Sequence[float], equal: Equal = numbers.equal) -> int | None:
-    """As `majority_vote`, by the sum of weights of a cluster; an answer with a non-finite weight does not vote."""
+    """As `majority_vote`, by the sum of weights of a cluster; an answer with a non-finite weight does not vote.
+
+    Weights are at least 0: with negative ones, as log-probabilities, the rarest answer would lose least and win.
+    """
     if len(weights) != len(answers):
         raise InputError(f"{len(answers)} answers have {len(weights)} weights: give one weight per answer")
+    if negative := [weight for weight in weights if -math.inf < weight < 0]:
+        raise InputError(f"a vote of weight {negative[0]:g} elects what is rare: give at least 0, as exp(score)")
     voting = [answer if math.isfinite(w) else None for answer, w in zip(answers, weights, strict=True)]
     totals = {cluster[0]: sum(weights[i] for i in cluster) for cluster in cluster_answers(voting, equal)}
     return max(totals, key=totals.__getitem__, default=None)

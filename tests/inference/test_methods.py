@@ -17,6 +17,7 @@ from jaxreason.inference import (
     SelfCertainty,
     best_of_n,
     cascade,
+    detect_thinking_format,
     early_stopping_vote,
     force_budget,
     load_guided_model,
@@ -130,7 +131,11 @@ def test_thinking_within_its_budget():
                 assert text.startswith(thought.removesuffix("\n")) and one.logps.size <= budget + 16
     again = force_budget(model(), problems(), 1, KEY, budget=40, waits=1, answer_tokens=8)
     for group, text in zip(again, plain, strict=True):
-        assert group.samples[0].text.startswith(text.partition("####")[0] + "Wait")
+        (sample,) = group.samples
+        assert sample.text.startswith(text.partition("####")[0] + "Wait")
+        forced = len(sample.tokens) - sample.logps.size
+        style, encode = detect_thinking_format(model().tokenizer), model().tokenizer.encode_continuation
+        assert forced in {len(encode(style.wait)), len(encode(style.wait)) + len(encode(style.close))}
 
 
 def test_a_search_with_one_continuation_is_plain_sampling():

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreason.objectives.advantages import group_centred, group_normalised, has_reward_variance, no_baseline
+from jaxreason.objectives.advantages import (
+    group_centred,
+    group_normalised,
+    has_reward_variance,
+    leave_one_out,
+    no_baseline,
+    normalise_then_sum,
+    whitened,
+)
 from jaxreason.objectives.aggregate import fixed_length, sequence_mean, token_mean
 from jaxreason.objectives.algorithms import Algorithm, TokenScores, advantages_of, policy_loss
 from jaxreason.objectives.kl import k1, k2, k3
@@ -25,6 +33,19 @@ def test_advantages_by_hand():
 
 def test_a_group_of_one_has_no_advantage():
     np.testing.assert_array_equal(group_normalised(jnp.array([[3.0]])), [[0.0]])
+    alone = normalise_then_sum(group_normalised, jnp.array([[[3.0, 1.0]]]), (1.0, 2.0))
+    np.testing.assert_array_equal(alone, [[0.0]])
+
+
+@pytest.mark.parametrize("reward", [-57.3, 1000.1, 0.1, 1e30, 1e-30])
+@pytest.mark.parametrize("size", [2, 5, 8, 13])
+def test_equal_rewards_have_no_advantage_at_any_scale(reward, size):
+    rewards, mask = jnp.full((3, size), reward), jnp.ones((3, size, 7), bool)
+    for advantage in (group_centred, group_normalised, leave_one_out):
+        np.testing.assert_array_equal(advantage(rewards), 0.0)
+    np.testing.assert_array_equal(whitened(rewards[..., None], mask), 0.0)
+    both = jnp.stack([rewards, 2 * rewards], axis=-1)
+    np.testing.assert_array_equal(normalise_then_sum(group_normalised, both, (1.0, 0.3)), 0.0)
 
 
 @pytest.mark.parametrize(

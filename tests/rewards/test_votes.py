@@ -51,6 +51,9 @@ def test_votes_with_weights_and_ranks():
     assert borda_weights([4.0, 4.0], power=0.5) == [2**0.5, 1]
     with pytest.raises(InputError, match="5 answers have 1 weights"):
         weighted_vote(answers, [1.0])
+    with pytest.raises(InputError, match="a vote of weight -2 elects what is rare: give at least 0"):
+        weighted_vote(["1", "1", "2"], [-2.0, -1.0, -2.5])
+    assert weighted_vote(["1", "2"], [-math.inf, 0.5]) == 1
 
 
 def test_a_vote_is_decided_when_no_further_answer_can_change_it():
