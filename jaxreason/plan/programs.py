@@ -148,7 +148,7 @@ def compiled(spec: StepSpec, size: int, pieces: int) -> dict[str, Figures]:
     figures["gradient"], total = measure(microbatch.accumulate, params, total, part, frozen, spec=loss, pieces=pieces)
     adapters, consumed, state = frozen is not None, replicated((), jnp.int32), device.state
     figures["optimiser"], _ = measure(
-        microbatch.apply, state, total, consumed, spec=loss, optimizer=device.optimizer, adapters=adapters
+        microbatch.apply, state, total, consumed, True, spec=loss, optimizer=device.optimizer, adapters=adapters
     )
     return figures
 

@@ -41,7 +41,8 @@ class StepLines:
         step, rewarded = metrics["step"], "reward_mean" in metrics
         if rewarded or step % self.every == 0 or step == self.total:
             line = REWARD_LINE if rewarded else PAIR_LINE if "margin" in metrics else LOSS_LINE
-            self.console.print(f"step {step:>4}  {line.format(**metrics)}", soft_wrap=True)
+            kl = f"  kl {metrics['kl']:.3f}" if rewarded and metrics.get("kl") else ""
+            self.console.print(f"step {step:>4}  {line.format(**metrics)}{kl}", soft_wrap=True)
         self._progress.update(self._bar, completed=step)
 
     def stop(self) -> None:

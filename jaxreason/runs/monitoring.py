@@ -21,6 +21,8 @@ STALL_SECONDS = 1800.0
 """Without a finished step; at least twenty times the longest step so far, since a first step also compiles."""
 BAD_STEPS = 10
 """Bad steps in a row after which a run is stopped; until then, updates that are not finite are skipped."""
+IDLE_BATCHES = 5
+"""Batches without any advantage in a row, after which a run says what to change."""
 MIN_REWARD, COLLAPSE = 0.05, 0.1
 """A mean reward over `BAD_STEPS` that was at least `MIN_REWARD` and falls to this fraction of its best has
 collapsed,"""
@@ -99,6 +101,23 @@ class DivergenceMonitor:
             return ""
         self.falling = statistics.fmean(list(self._rewards)[-3:]) < self._best / 2
         return f"the mean reward fell from {self._best:.3f} to {mean:.3f}" if mean < COLLAPSE * self._best else ""
+
+
+class IdleMonitor:
+    """`monitor(metrics)` returns what to change once `IDLE_BATCHES` in a row had no signal, else an empty text."""
+
+    def __init__(self):
+        self._in_a_row = 0
+
+    def __call__(self, metrics: dict[str, Any]) -> str:
+        self._in_a_row = self._in_a_row + 1 if metrics.get("idle_batch") else 0
+        if self._in_a_row != IDLE_BATCHES:
+            return ""
+        easy = float(metrics["reward_mean"]) > 0.5
+        return (
+            f"{IDLE_BATCHES} batches in a row moved nothing: in every group all completions earned the same. Raise "
+            f"--temperature or --group-size, or take {'harder' if easy else 'easier'} problems"
+        )
 
 
 class StepProfiler:

@@ -16,7 +16,14 @@ from jaxreason.evaluation.report import before_after, plot_training, side_by_sid
 from jaxreason.runs.config import TrainConfig, check_limits, flatten
 from jaxreason.runs.display import StepLines
 from jaxreason.runs.folder import RunFolder, write_json
-from jaxreason.runs.monitoring import DivergenceMonitor, SignalHandler, StepProfiler, Watchdog, profiled_steps
+from jaxreason.runs.monitoring import (
+    DivergenceMonitor,
+    IdleMonitor,
+    SignalHandler,
+    StepProfiler,
+    Watchdog,
+    profiled_steps,
+)
 from jaxreason.training.checkpoint import Checkpoints
 from jaxreason.training.state import TrainState
 from jaxreason.weights import BUNDLED
@@ -80,7 +87,7 @@ class Run:
         state = self.checkpoints.restore_or(initial)
         step, steps = int(state.step), self.flags["steps"]
         self.folder.resume(step)
-        self._monitor = DivergenceMonitor()
+        self._monitor, self._idle = DivergenceMonitor(), IdleMonitor()
         if self.flags["token_budget"]:
             self._train_tokens = sum(row["train_tokens"] for row in self.folder.metrics())
         self._lines = self._stack.enter_context(
@@ -110,6 +117,8 @@ class Run:
         self._watchdog.heartbeat()
         if wrong := self._monitor(row):
             raise Stopped(f"step {step}: {wrong}; {self._last_good()}", status=1)
+        if advice := self._idle(row):
+            self.console.print(f"step {step}: {advice}", soft_wrap=True)
         self._train_tokens += row.get("train_tokens", 0)
         last, terminated = self.done(state), any_process(self._signals.received)
         due = step % self.flags["save_every"] == 0 and not self._monitor.falling

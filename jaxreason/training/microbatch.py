@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxreason.distributed.mesh import num_batch_shards, shard_batch
 from jaxreason.models.lora import merge_trees
@@ -79,14 +79,20 @@ class MicrobatchedUpdate:
         model, dense = self.spec.model, self.spec.algorithm.has_dense_terms
         planned = plan_microbatches(batch, model, self.activation_bytes, dense=dense)
         parts = [(shard_batch(part, model.mesh), pieces) for part, pieces in planned]
-        each = []
+        each, applied = [], bool(np.any(batch.advantages * batch.weights))
         for turn in range(self.inner_updates):
             total = init_grads(state.params, parts[0][0], self.frozen, spec=self.spec)
             for part, pieces in parts:
                 total = accumulate(state.params, total, part, self.frozen, spec=self.spec, pieces=pieces)
             consumed = batch.consumed if turn == self.inner_updates - 1 else None
             state, metrics = apply(
-                state, total, consumed, spec=self.spec, optimizer=self.optimizer, adapters=self.frozen is not None
+                state,
+                total,
+                consumed,
+                applied,
+                spec=self.spec,
+                optimizer=self.optimizer,
+                adapters=self.frozen is not None,
             )
             each.append(metrics)
         return state, merge_inner_metrics(each)
@@ -133,15 +139,16 @@ def apply(
     state: TrainState,
     total: GradAccumulator,
     consumed: Int[Array, "*parts"] | None,
+    applied: Bool[Array, ""] | bool,
     *,
     spec: PolicyLossSpec,
     optimizer: optax.GradientTransformation,
     adapters: bool,
 ) -> tuple[TrainState, Metrics]:
-    """The optimiser's step; the last one of a batch counts it (`consumed`)."""
-    state, norm = apply_gradients(state, total.grads, optimizer)
+    """The optimiser's step, where it is `applied`; the last one of a batch counts it (`consumed`)."""
+    state, norm = apply_gradients(state, total.grads, optimizer, applied)
     state = state if consumed is None else count_batch(state, consumed)
-    return _constrain(state, spec.model, adapters=adapters), grpo_metrics(state, total.stats, norm)
+    return _constrain(state, spec.model, adapters=adapters), grpo_metrics(state, total.stats, norm, applied)
 
 
 def _constrain(tree: Any, model: Transformer, *, adapters: bool) -> Any:
@@ -159,7 +166,7 @@ def plan_microbatches(
     (weights, (_, G, T)), shards = (batch.weights, batch.weights.shape), num_batch_shards(model.mesh)
     moves = np.any(weights if dense else weights * batch.advantages != 0, axis=(1, 2))
     longest, prompt = batch.rollouts.lengths.max(axis=1).tolist(), batch.rollouts.prompts.lengths.tolist()
-    if not moves.any():  # the optimiser takes its step nevertheless
+    if not moves.any():  # nothing is learned; the metrics are of one group
         moves[np.argmin(longest)] = True
     length = [_round_up(each, T) for each in longest]
     order = sorted(np.flatnonzero(moves).tolist(), key=lambda p: (length[p], prompt[p]))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxreason.models.lora import merge_trees
 from jaxreason.models.scoring import EncodedPrompts, encode_prompts, score_given_prompts
@@ -54,8 +54,9 @@ def gradient_step(
     optimizer: optax.GradientTransformation,
     micro_batches: int = 1,
     axis_name: str | None = None,
+    applied: Bool[Array, ""] | bool = True,
 ) -> tuple[TrainState, LossStats, Float[Array, ""]]:
-    """One optimiser step; returns the state, the batch's statistics and the gradient's norm.
+    """One optimiser step, where it is `applied`; returns the state, the batch's statistics and the gradient's norm.
 
     `micro_batches` splits the leading axis of every array of `batch` and must divide it; gradients of the parts, and of
     the devices of `axis_name`, add up. `axis_name` is that of a surrounding `jax.pmap` (or `jax.shard_map` with
@@ -78,17 +79,24 @@ def gradient_step(
     if axis_name is not None:
         grads, sums = jax.lax.psum((grads, stats.sums), axis_name)
         stats = LossStats(sums, jax.lax.pmax(stats.maxima, axis_name))
-    state, norm = apply_gradients(state, grads, optimizer)
+    state, norm = apply_gradients(state, grads, optimizer, applied)
     return state, stats, norm
 
 
 def apply_gradients(
-    state: TrainState, grads: Params, optimizer: optax.GradientTransformation
+    state: TrainState, grads: Params, optimizer: optax.GradientTransformation, applied: Bool[Array, ""] | bool = True
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """The optimiser's step along a gradient, and the gradient's norm."""
+    """The optimiser's step along a gradient, and the gradient's norm. Where it is not `applied`, parameters and moments
+    stay as they are, bit for bit."""
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    state = state._replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
-    return state, optax.tree.norm(grads)
+    new = optax.apply_updates(state.params, updates), opt_state
+    params, opt_state = jax.tree.map(lambda x, old: jnp.where(applied, x, old), new, (state.params, state.opt_state))
+    return state._replace(params=params, opt_state=opt_state), optax.tree.norm(grads)
+
+
+def has_signal(batch: Batch) -> Bool[Array, ""]:
+    """Whether any token of the batch has an advantage; scalar."""
+    return jnp.any(batch.advantages * batch.weights != 0)
 
 
 def count_batch(state: TrainState, consumed: Int[Array, "*parts"], axis_name: str | None = None) -> TrainState:
@@ -154,15 +162,19 @@ def grpo_update(
     """Learns from `batch` in `inner_updates` optimiser steps, which are one step of the run; for the last two arguments
     see `gradient_step`.
 
-    Micro-batches and devices take whole prompts: a group is never separated from its prompt. `state.params` override
-    `frozen` (LoRA); pass `frozen` to the jitted function, since arrays that it closes over are compiled into it.
+    Micro-batches and devices take whole prompts: a group is never separated from its prompt. A batch without any
+    advantage moves nothing, KL and entropy terms included: Adam would scale their rounding noise up to whole steps.
+    (The papers say nothing of it; TRL and verl take the step.) `state.params` override `frozen` (LoRA); pass `frozen`
+    to the jitted function, since arrays that it closes over are compiled into it.
     """
 
     def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], LossStats]:
         params = merge_trees(frozen, params)
         return grpo_loss(params, batch, model=model, algorithm=algorithm, temperature=temperature)
 
-    each = []
+    each, applied = [], has_signal(batch)
+    if axis_name is not None:
+        applied = jax.lax.pmax(applied.astype(jnp.int32), axis_name) > 0
     for _ in range(inner_updates):
         state, stats, norm = gradient_step(
             state,
@@ -171,13 +183,14 @@ def grpo_update(
             optimizer=optimizer,
             micro_batches=micro_batches,
             axis_name=axis_name,
+            applied=applied,
         )
-        each.append(grpo_metrics(state, stats, norm))
+        each.append(grpo_metrics(state, stats, norm, applied))
     return count_batch(state, jnp.asarray(batch.consumed), axis_name), merge_inner_metrics(each)
 
 
-def grpo_metrics(state: TrainState, stats: LossStats, norm: Float[Array, ""]) -> Metrics:
-    """What an optimiser step reports, from the sums over its tokens."""
+def grpo_metrics(state: TrainState, stats: LossStats, norm: Float[Array, ""], applied: Bool[Array, ""]) -> Metrics:
+    """What an optimiser step reports, from the sums over its tokens; `idle_batch` is 1 where it was not `applied`."""
     sums, maxima = stats
     tokens = jnp.maximum(sums["tokens"], 1)
     return {
@@ -189,6 +202,7 @@ def grpo_metrics(state: TrainState, stats: LossStats, norm: Float[Array, ""]) ->
         "logp_difference_mean": sums["mismatch"] / tokens,
         "logp_difference_max": maxima["mismatch"],
         "skipped_updates": skipped_updates(state),
+        "idle_batch": 1.0 - jnp.asarray(applied, jnp.float32),
     }
 
 

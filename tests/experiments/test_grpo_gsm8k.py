@@ -23,7 +23,17 @@ SIZES += ["--eval-problems", "4", "--eval-samples", "2"]
 TIMES = {"seconds_sampling", "seconds_rewards", "seconds_update", "seconds_step", "tokens_per_second"}
 
 LOGGED = {"step", "reward_mean", "strict_share", "lenient_share", "frac_reward_zero_std", "length_mean", "tokens"}
-LOGGED |= {"train_tokens", "truncated_share", "loss", "kl", "entropy", "clip_fraction", "grad_norm", "skipped_updates"}
+LOGGED |= {
+    "train_tokens",
+    "truncated_share",
+    "loss",
+    "kl",
+    "entropy",
+    "clip_fraction",
+    "grad_norm",
+    "skipped_updates",
+    "idle_batch",
+}
 LOGGED |= {"logp_difference_mean", "logp_difference_max", "gen_batches", "groups_learned", "staleness_mean"} | TIMES
 
 

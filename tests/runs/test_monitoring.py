@@ -13,7 +13,7 @@ import pytest
 
 from jaxreason.errors import InputError, Stopped
 from jaxreason.runs import Run, TrainConfig, set_flags
-from jaxreason.runs.monitoring import DivergenceMonitor, StepProfiler, profiled_steps
+from jaxreason.runs.monitoring import DivergenceMonitor, IdleMonitor, StepProfiler, profiled_steps
 from jaxreason.training.state import init_state
 
 
@@ -46,6 +46,14 @@ def test_what_is_hard_or_solved_or_skips_now_and_then_is_healthy():
     for step in range(1, 200):
         earned = {"reward_mean": 1.0 if step > 100 else 0.0, "skipped_updates": step // 2}
         assert not health({"step": step, **earned})
+
+
+def test_idle_batches_in_a_row_say_once_what_to_change():
+    monitor = IdleMonitor()
+    idle = [1, 1, 0, 1, 1, 1, 1, 1, 1, 1]
+    messages = [monitor({"idle_batch": each, "reward_mean": 1.0}) for each in idle]
+    assert [bool(message) for message in messages] == [False] * 7 + [True] + [False] * 2
+    assert "take harder problems" in messages[7]
 
 
 @pytest.mark.parametrize(("completions", "ends"), [(4, False), (400, True)])

@@ -212,6 +212,23 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted():
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.opt_state))
 
 
+@pytest.mark.parametrize("kl_weight", [0.0, 0.3])
+def test_batches_without_an_advantage_move_nothing(kl_weight):
+    """200 of them after one that gave Adam its moments, with an entropy bonus; equal bit for bit, and they count."""
+    optimizer, algorithm = make_optimizer(3e-3), replace(GRPO, kl_weight=kl_weight, entropy_weight=0.01)
+    reference = rollouts().logps - 0.1
+    moving, idle = (make_batch(rollouts(), each, algorithm, reference) for each in (REWARDS, jnp.full((P, G), 0.7)))
+    settings = {"model": MODEL, "algorithm": algorithm, "optimizer": optimizer}
+    for update in (jax.jit(partial(grpo_update, **settings)), microbatch.MicrobatchedUpdate(**settings)):
+        state, metrics = update(init_state(jax.tree.map(jnp.copy, PARAMS), optimizer, seed=0), moving)
+        assert metrics["idle_batch"] == 0
+        before = jax.device_get((state.params, state.opt_state))
+        for _ in range(200):
+            state, metrics = update(state, idle)
+        assert metrics["idle_batch"] == 1 and int(state.step) == 201
+        jax.tree.map(np.testing.assert_array_equal, (state.params, state.opt_state), before)
+
+
 def test_a_step_raises_the_probability_of_rewarded_completions():
     batch = rollouts()
     state, _ = step(make_batch(batch, REWARDS, GRPO))
