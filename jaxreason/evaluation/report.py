@@ -90,7 +90,8 @@ def before_after(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Ma
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """`+34.6 points [+30.2, +38.9]`"""
-    mean, low, high, *_ = difference_interval(*(grades_by_problem(each["samples"]) for each in (before, after)))
+    grades = [grades_by_problem(each["samples"]) for each in (before, after)]
+    mean, low, high, *_ = difference_interval(grades[0], grades[1])
     return f"{100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 

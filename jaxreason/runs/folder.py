@@ -1,8 +1,8 @@
 """The folder of a run: its configuration and its log, in files that outlive a kill.
 
-config.json · metrics.jsonl (a flat object a step) · samples.jsonl · events.* (TensorBoard) · checkpoints/ ·
-*.png · summary.json. Every line is flushed when written; a resumed run drops the lines after its checkpoint and
-writes them again, so the files of an interrupted run equal those of an uninterrupted one.
+.lock (its writer) · config.json · metrics.jsonl (a flat object a step) · samples.jsonl · events.* (TensorBoard) ·
+checkpoints/ · *.png · summary.json. Every line is flushed when written; a resumed run drops the lines after its
+checkpoint and writes them again, so the files of an interrupted run equal those of an uninterrupted one.
 """
 
 import csv
@@ -12,8 +12,10 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
+from filelock import SoftFileLock, Timeout
 from tensorboardX import SummaryWriter
 
 from jaxreason.distributed.multihost import broadcast_from_main, is_main_process
@@ -24,6 +26,8 @@ EXTENDABLE = {"steps", "token_budget", "data", "out", "export", "mesh", "hosts",
 no number beyond the rounding of another order of additions."""
 RECORDED = {"recipe"}
 """Entries of config.json that follow from its settings: `RunFolder.record`."""
+DRIVE = Path("/content/drive/MyDrive")
+"""Google Drive in Colab, once it is mounted."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -74,8 +78,10 @@ def _finite(value: Any) -> Any:
 class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any]):
         """Opens `path` for `config`. A folder made with another config (but see `EXTENDABLE`) is refused, and so is one
-        that holds something else. Only process 0 does file I/O; it broadcasts the result."""
+        that holds something else, or that a living process writes to. Only process 0 does file I/O; it broadcasts the
+        result."""
         self.path, self.config = path, config
+        self._lock = SoftFileLock(path / ".lock", timeout=0, thread_local=False, is_singleton=True)
         self._new = broadcast_from_main(self._open)
         self._events: SummaryWriter | None = None
 
@@ -95,9 +101,27 @@ class RunFolder:
         if changed := [name for name in changed if name not in EXTENDABLE | RECORDED]:
             differences = ", ".join(f"{name} = {before.get(name)!r}, not {config.get(name)!r}" for name in changed)
             raise InputError(f"{path} holds a run with {differences}: choose another --out or the same settings")
+        self._acquire_lock()
         if new:
             write_json(made_with, config)
         return new
+
+    def _acquire_lock(self) -> None:
+        """Until `close`; the lock of a dead process on this machine is taken over. So is any other machine's on Drive,
+        where a lost runtime leaves it behind and never returns under its name."""
+        file = self.path / ".lock"
+        if DRIVE in self.path.parents and file.exists() and file.read_text().splitlines()[1:2] != [gethostname()]:
+            self._lock.break_lock()
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            process, host, *_ = (*file.read_text().splitlines(), "?", "?")
+            remedy = "wait for it" if host == gethostname() else f"if it is gone, delete {file}"
+            raise InputError(
+                f"{self.path} is written to by process {process} on {host}: {remedy}, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise _unwritable(file, error) from error
 
     def record(self, name: str, value: Any) -> None:
         """Adds an entry of `RECORDED` to config.json; refused where the folder was made with another value."""
@@ -111,7 +135,8 @@ class RunFolder:
         write_json(self.path / "config.json", self.config | {name: value})
 
     def discard_if_untouched(self) -> None:
-        """Removes a folder that was made now and holds nothing but its configuration."""
+        """Closes the folder; removes it if it was made now and holds nothing but its configuration."""
+        self.close()
         if self._new and is_main_process() and [p.name for p in self.path.iterdir()] == ["config.json"]:
             (self.path / "config.json").unlink()
             self.path.rmdir()
@@ -164,6 +189,7 @@ class RunFolder:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+        self._lock.release()
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

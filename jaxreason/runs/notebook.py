@@ -6,10 +6,7 @@ from typing import Any
 import jax
 
 from jaxreason.cache import enable_compilation_cache
-from jaxreason.runs.folder import RunFolder
-
-DRIVE = Path("/content/drive/MyDrive")
-"""Google Drive in Colab, once it is mounted."""
+from jaxreason.runs.folder import DRIVE, RunFolder
 
 
 def runtime() -> str:

@@ -189,7 +189,9 @@ def grpo_update(
     return count_batch(state, jnp.asarray(batch.consumed), axis_name), merge_inner_metrics(each)
 
 
-def grpo_metrics(state: TrainState, stats: LossStats, norm: Float[Array, ""], applied: Bool[Array, ""]) -> Metrics:
+def grpo_metrics(
+    state: TrainState, stats: LossStats, norm: Float[Array, ""], applied: Bool[Array, ""] | bool
+) -> Metrics:
     """What an optimiser step reports, from the sums over its tokens; `idle_batch` is 1 where it was not `applied`."""
     sums, maxima = stats
     tokens = jnp.maximum(sums["tokens"], 1)

@@ -2,7 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -88,3 +91,42 @@ def test_an_untouched_folder_is_discarded_and_no_other(tmp_path):
     (used.path / "before.json").unlink()
     again.discard_if_untouched()
     assert (used.path / "config.json").exists()  # it was made by another start
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from socket import gethostname
+from jaxreason.runs.folder import RunFolder
+folder = RunFolder(Path(sys.argv[1]), {"seed": 0})
+print("open", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    run, config = tmp_path / "run", {"seed": 0}
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "open\n"
+        with pytest.raises(
+            InputError, match=rf"run is written to by process {owner.pid} on .*: wait for it, or choose"
+        ):
+            RunFolder(run, config)
+        owner.kill()
+    folder = RunFolder(run, config)  # kill -9 left the lock behind: it is taken over
+    RunFolder(run, config).close()  # the same process may open it again
+    folder.close()
+    assert not (run / ".lock").exists()
+    (run / ".lock").write_text(f"{2**22 + 1}\n{gethostname()}\n")  # no such process
+    RunFolder(run, config).close()
+    (run / ".lock").write_text("1\nanother-host\n")
+    with pytest.raises(InputError, match=r"by process 1 on another-host: if it is gone, delete .*\.lock, or choose"):
+        RunFolder(run, config)
+
+
+def test_a_lost_runtimes_lock_on_drive_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxreason.runs.folder.DRIVE", tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("1\nanother-host\n")
+    RunFolder(tmp_path / "run", {"seed": 0}).close()
