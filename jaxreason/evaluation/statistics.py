@@ -178,7 +178,8 @@ def peak_and_fall(values: ArrayLike, level: float = 0.95) -> Peak:
         return Peak(1, float(points[0]), 0.0, False)
     fall = float(peak.mean() - last.mean())
     apart = width >= 3 and first + width <= len(odd) - width and fall > 0
-    falls = apart and not ttest_ind(peak, last, equal_var=False, alternative="greater")[1] >= 1 - level
+    chance = np.asarray(ttest_ind(peak, last, equal_var=False, alternative="greater"))[1] if apart else 1.0
+    falls = not chance >= 1 - level  # NaN where neither window varies
     return Peak(2 * first + width, float(peak.mean()), fall, bool(falls))
 
 
