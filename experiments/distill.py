@@ -53,6 +53,8 @@ def main(cfg: Config) -> dict:
     with runs.Run(cfg, "distill") as run:
         runs.check_divides("micro-batches", cfg.distill.micro_batches, "rows", cfg.distill.rows)
         runs.choose("method", cfg.distill.method, dict.fromkeys(METHODS))
+        if cfg.distill.method == "on-policy" and cfg.sampling.temperature == 0:
+            raise InputError("--temperature 0 with --method on-policy has no gradient: give a temperature above 0")
         setup, task = runs.load_setup(cfg), runs.load_task(cfg.data)
         if cfg.distill.teacher_top_k > setup.config.vocab:
             limit = f"the {setup.config.vocab} tokens of the vocabulary: give fewer"

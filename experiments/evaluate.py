@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 
 from jaxreason import runs
+from jaxreason.errors import InputError
 from jaxreason.evaluation import evaluate
 from jaxreason.models import Transformer, fuse
 from jaxreason.rewards import MathGrader
@@ -42,6 +43,9 @@ flag_defaults = runs.defaults(pretrained=PRETRAINED, smoke={"eval_problems": 4, 
 
 def main(cfg: Config) -> dict:
     runs.check_limits(cfg)
+    if cfg.sampling.temperature == 0 and cfg.evaluation.eval_samples > 1:
+        samples = cfg.evaluation.eval_samples
+        raise InputError(f"--eval-samples {samples} at --temperature 0 are all equal: give 1, or a --temperature")
     config, params, tokenizer = load_model(cfg.model)
     task, flags = runs.load_task(cfg.data), cfg.sampling
     sampling = Sampling(flags.temperature, flags.top_k, flags.top_p, flags.min_p)

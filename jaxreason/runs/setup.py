@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from jaxreason.analysis import LABELLERS, PatternMonitor
 from jaxreason.distributed.mesh import jit_batch_sharded, mesh_from_flag
+from jaxreason.errors import InputError
 from jaxreason.models import ModelConfig, Transformer, fuse, score_completions
 from jaxreason.models.lora import Lora, attach_scale, init_lora, merge_trees
 from jaxreason.models.partition import ADAPTERS, Rules, check_mesh, partition_rules, shard_params
@@ -71,6 +72,8 @@ class Setup(NamedTuple):
 def load_setup(cfg: TrainConfig) -> Setup:
     """Loads `--model`, puts it on the mesh, and adds adapters if `--lora-rank` asks for them."""
     flags = flatten(cfg)
+    if cfg.model.lora_alpha and not cfg.model.lora_rank:
+        raise InputError(f"--lora-alpha {cfg.model.lora_alpha:g} scales no adapters: give --lora-rank too")
     config, loaded, tokenizer = load_model(cfg.model.model)
     mesh = mesh_from_flag(cfg.devices.mesh)
     for name in BATCH_FLAGS:

@@ -32,3 +32,10 @@ def test_the_summary_follows_from_the_completions(model, task, tmp_path):
     np.testing.assert_allclose(summary["lenient_pass@1"], lenient.mean())
     np.testing.assert_allclose(summary["lenient_se"], lenient.mean(1).std(ddof=1) / np.sqrt(6))
     np.testing.assert_allclose(summary["pass@3"], lenient.any(1).mean())
+
+
+def test_equal_samples_are_refused(model, task, tmp_path):
+    flags = ("--model", str(model), "--task", str(task), "--temperature", "0", "--eval-samples", "2")
+    refused = Experiment("evaluate.py", tmp_path / "numbers.json", *flags).run()
+    assert refused.returncode == 2
+    assert refused.stderr == "error: --eval-samples 2 at --temperature 0 are all equal: give 1, or a --temperature\n"

@@ -88,6 +88,8 @@ def test_a_reward_model_is_a_reward(tmp_path):
             "FILE line 1 has .* tokens, more",
         ),
         ("sft.py", ("--task", "TASK"), {}, "--task sums has no worked solutions: give --train-file FILE"),
+        ("sft.py", ("--lora-alpha", "8"), {}, "--lora-alpha 8 scales no adapters: give --lora-rank too"),
+        ("distill.py", ("--method", "on-policy", "--temperature", "0"), {}, "--temperature 0 with --method on-policy"),
         ("sft.py", ("--rows", "3", "--micro-batches", "2"), {}, "--micro-batches 2 does not divide --rows 3"),
         ("dpo.py", ("--pair-types", "tiny right>large wrong"), {}, "is not 'A>B' of two among tiny right, tiny wrong"),
         ("dpo.py", ("--pairs", "FILE"), {"prompt": "a", "chosen": "b", "rejected": "b"}, "FILE line 1 has the same"),

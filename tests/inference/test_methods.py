@@ -69,15 +69,17 @@ def test_the_majority_and_the_best_by_hand():
     assert self_consistency(GROUP.first(1)) == ("#### 3", Cost(5, 2, 16.0), 0)
     assert best_of_n(GROUP, mean_logp).text == "#### 3"
     assert best_of_n(GROUP, reward_scorer(numbers.strict)).text == "#### 4"
-    ranked = {"#### 3": 2.0, "#### 4": -1.0, "#### 4.0": 1.0, "no": 3.0}
+    ranked = {"#### 3": 2.0, "#### 4": 0.5, "#### 4.0": 1.0, "no": 3.0}
 
     def scorer(problem, samples):
         return [ranked[one.text] for one in samples]
 
     assert best_of_n(GROUP, scorer).text == "no"
-    assert weighted_consistency(GROUP, scorer).text == "#### 3"  # 2 against -1 + 1
+    assert weighted_consistency(GROUP, scorer).text == "#### 3"  # 2 against 0.5 + 1
     assert weighted_consistency(GROUP, scorer, power=1.0).text == "#### 3"  # rank 2 of 4 against ranks 3 and 4: 3 = 3
     assert weighted_consistency(GROUP, scorer, power=0.5).text == "#### 4"
+    with pytest.raises(InputError, match="elects what is rare"):
+        weighted_consistency(GROUP, mean_logp)
 
 
 def test_a_sample_whose_score_fails_is_dropped_and_counted():
