@@ -10,6 +10,7 @@ at most `WINDOW` characters.
 
 import re
 from fractions import Fraction
+from math import prod
 
 from jaxreason.tasks.problem import Problem
 
@@ -17,6 +18,7 @@ VERDICTS = ("yes", "no", "contradiction")  # gold answers that are words, not nu
 
 WINDOW = 500  # characters; longer than any final answer; bounds digits, nesting and backtracking
 LOOKBACK = 100  # the last number begins at most this many characters before the last digit
+SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
 def strict(completion: str, problem: Problem) -> float:
@@ -37,7 +39,11 @@ def is_correct(answer: str, problem: Problem) -> bool:
 
 
 def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str | None:
-    """The answer of `completion`: a verdict (yes, no, ...) if the gold answer is one, else `final_answer`."""
+    """The answer of `completion`: a verdict (yes, no, ...) if the gold answer is one, else `final_answer`. What is
+    thought before `</think>` is not an answer, and a thought that does not end has none."""
+    completion = completion.rpartition("</think>")[2]
+    if "<think>" in completion:
+        return None
     if problem.verify:
         return _rest(completion, lenient=lenient)
     if problem.answer not in VERDICTS:
@@ -56,9 +62,14 @@ def final_answer(completion: str, *, lenient: bool) -> str | None:
         answer = _braced(completion[box + len("\\boxed") : box + WINDOW])
     elif hashes >= 0:
         answer = _line(completion[hashes + 4 : hashes + 4 + WINDOW])
+        if not answer:  # `#### 72 ####`
+            answer = completion[max(0, hashes - WINDOW) : hashes].rpartition("\n")[2].partition("####")[2].strip()
+        answer = _TAGS.sub("", answer)
         prose = _PROSE.match(answer)
         if lenient and prose and parse_number(answer) is None and parse_number(answer[prose.end() :]) is not None:
-            answer = answer[prose.end() :]
+            answer = answer if _OTHER_VALUE.search(prose[0]) else answer[prose.end() :]
+        if lenient and not re.search(r"[0-9]", answer):  # prose: what comes after it may state the number
+            answer = _last_number(completion[hashes + 4 :]) or answer
     else:
         answer = ""
     if not answer:
@@ -82,20 +93,25 @@ def parse_number(text: str) -> Fraction | None:
     r"""The single number in `text`, or None.
 
     Accepts thousands commas, decimals, `3/4`, `\frac{3}{4}`, mixed numbers, `1e5`, `2 \times 10^5`, a currency before
-    and a unit after. A percent sign is a unit: `50%` is 50. Of an equation, the text after the last `=` counts.
+    and a unit after; `5 million` and `5 dozen` are 5000000 and 60, `5 squared` is no number. A percent sign is a unit:
+    `50%` is 50. Of an equation, the text after the last `=` counts. Brackets around a single number do not.
     """
     if len(text) > WINDOW:
         return None
-    left, equals, text = _tidy(text).rpartition("=")
+    text = _NUMBER_AS_TEXT.sub(r"\1", _tidy(text))
+    bracketed = _BRACKETED.fullmatch(text)
+    left, equals, text = (bracketed[1] if bracketed else text).rpartition("=")
     if equals and not _names_a_value(left):
         return None
     lead = _LEAD.match(text)
     assert lead  # it matches the empty string
     value = _VALUE.match(text, lead.end())
-    if value is None or _UNIT.fullmatch(text, value.end()) is None:
+    scale = value and _SCALE.match(text, value.end())
+    if value is None or scale is None or _UNIT.fullmatch(text, scale.end()) is None:
         return None
     signs = lead["before"] + lead["after"]
     size = _size(value) if len(signs) < 2 else None
+    size = size and size * prod(SCALES[word.removesuffix("s")] for word in scale[0].lower().split())
     return -size if size is not None and signs == "-" else size
 
 
@@ -114,6 +130,10 @@ def _rest(completion: str, *, lenient: bool) -> str | None:
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"[A-Za-z][A-Za-z ,:']*[ :]")  # "The answer is " before a number
+_OTHER_VALUE = re.compile(r"\b(?:not|never|minus|negative|half|third|quarter|twice|double|than|no)\b", re.IGNORECASE)
+_TAGS = re.compile(
+    r"\s*(?:</[A-Za-z]{1,20}>|<\|[A-Za-z_]{1,20}\|>|\\\\)\s*$"
+)  # `18</answer>`, `18<|im_end|>`, a TeX newline
 
 
 def _braced(chunk: str) -> str:
@@ -136,7 +156,7 @@ def _last_number(text: str) -> str | None:
     """The last number that is not an exponent or an index (`cm^2`, `x_1`)."""
     end = 1 + max(map(text.rfind, "0123456789"))
     start = max(0, end - LOOKBACK)
-    window = _tidy(text[start : end + 8])  # 8: up to the brace that closes a \frac
+    window = _tidy(text[start : end + 20])  # 20: up to the brace that closes a \frac, or the word that scales a number
     for number in reversed(list(_VALUE.finditer(window))):
         before = window[: number.start()]
         if start > 0 and not text[start].isspace() and not before.strip("0123456789,."):
@@ -144,7 +164,11 @@ def _last_number(text: str) -> str | None:
         if _POWER_OF.search(before[-9:]):  # `2^10` is not evaluated; the answer is neither 10 nor 2
             return None
         if not _INDEX.search(before[-9:]):
-            return "-" + number[0] if _negated(before.rstrip("$€£")) else number[0]
+            scale = _SCALE.match(window, number.end())
+            if _CHANGED.match(window, number.end()):  # `5²`, `0x10`, `5 squared`
+                return None
+            sign = "-" if _negated(before.rstrip("$€£")) else ""
+            return sign + number[0] + (scale[0] if scale else "")
     return None
 
 
@@ -156,6 +180,7 @@ def _negated(before: str) -> bool:
     return not (before.rstrip(" \t").endswith(_OPERAND_ENDS) or before[-1:].isalpha())
 
 
+_CHANGED = re.compile(r"[²³½¼¾!]|[xX][0-9A-Fa-f]|\s+(?:squared|cubed)\b")
 _POWER_OF = re.compile(r"[0-9]\s*(?:\^\s*\{?|\*\*\s*)$")
 _INDEX = re.compile(r"(?:[A-Za-z]|[_^]\s*\{?)$")
 _OPERAND_ENDS = (*"0123456789)]}%",)
@@ -209,7 +234,7 @@ _VALUE = re.compile(
     (?=[0-9.\\])  # fails fast where no number begins
     (?: (?P<whole>[0-9][0-9,]*) (?: \s*(?=\\frac) | \s+(?=[0-9]+\s*/\s*[0-9]) ) )?
     (?: \\frac \s* (?: \{{ \s* (?P<top>[-+]?{_DIGITS}) \s* \}} | (?P<top1>[0-9]) )
-               \s* (?: \{{ \s* (?P<bottom>{_DIGITS}) \s* \}} | (?P<bottom1>[0-9]) )
+               \s* (?: \{{ \s* (?P<bottom>[-+]?{_DIGITS}) \s* \}} | (?P<bottom1>[0-9]) )
       | (?P<over>{_DIGITS}) \s*/\s* (?P<under>{_DIGITS})
       | (?: (?P<mantissa>{_DIGITS}) \s* (?: \\times | \\cdot | [×·*x] ) \s* )? 10 \s*\^\s* (?P<power>{_POWER})
       | (?P<decimal>(?>{_DIGITS})) (?: [eE] (?P<exponent>[-+]?[0-9]{{1,3}}) (?![0-9]) )? (?![eE][-+]?[0-9])
@@ -217,6 +242,9 @@ _VALUE = re.compile(
     """,
     re.VERBOSE,
 )
+_SCALE = re.compile(rf"(?:\s+(?:{'|'.join(SCALES)})s?\b)*+", re.IGNORECASE)
+_NUMBER_AS_TEXT = re.compile(r"\\text\s*\{\s*([-+]?[$€£]?[0-9][0-9.,/]*)\s*\}")  # \text{25}
+_BRACKETED = re.compile(r"[\[({]\s*([-+]?[$€£]?[0-9][0-9./]*)\s*[\])}][.,;]?")  # [18], but not the point (1,200)
 _SEVERAL = re.compile(r"[<>!]$|[,;](?![0-9]{3})|\b(?:or|and)\b")  # `x >= 5`, `x = 5, y = 6`
 _UNKNOWN = re.compile(r"[0-9][A-Za-z]|(?<![A-Za-z\\])(?!(?<=[0-9] )x [0-9])[A-Za-z](?![A-Za-z])")  # not `3 x 4`
 _NAME = re.compile(r"\s*\$?[A-Za-z](?:_\{?[0-9A-Za-z]\}?)?(?:\([0-9A-Za-z]*\))?\s*")  # x, x_1, f(2)
@@ -235,11 +263,13 @@ _UNIT = re.compile(
           | {_TEXT}
           | (?:cm|mm|km|ft|in|kg|mg|lbs?|oz|mph|ml|mL|gal|hrs?|mins?|secs?|am|pm|st|nd|rd|th)(?![A-Za-z])
             [²³]?(?:\^[23]|\^\{{[23]\}})?
-          | (?<=[\s*_`]) (?=[A-Za-z]{{2}}|[mgLsh](?![A-Za-z])) {_WORD}
+          | (?<=[\s*_`]) (?=[A-Za-z]{{2}}|[mgLsh](?![A-Za-z])) (?!(?:squared|cubed)\b) {_WORD}
+          | /\s*(?=[A-Za-z]) {_WORD}  # $18/day
+          | \(\s*(?=[A-Za-z]{{2}}) {_WORD}
         )
         (?: [\s/.,;:'’"()°%$!?*_`-] | {_WORD} | {_TEXT} )*+
     )?
-    [\s.,;:*_`$)'"]*+
+    [\s.,;:?*_`$)'"]*+
     """,
     re.VERBOSE,
 )

@@ -26,6 +26,12 @@ def gold(answer: str) -> Problem:
         ("18 dollars", 18), ("18 dollars a day.", 18), ("12 cm^2", 12), ("12cm", 12), ("5 m", 5), ("60 km/h", 60),
         ("15\\mbox{ cm}^2", 15), ("5.4 \\text{ cents}", "27/5"), ("90^\\circ", 90), ("**73**", 73), ("5th", 5),
         ("50%", 50), ("50\\%", 50), ("0.5%", "1/2"),
+        # as people write them
+        ("5 million", 5_000_000), ("$1.5 million dollars", 1_500_000), ("2 hundred thousand", 200_000),
+        ("5 dozens", 60), ("$18/day", 18), ("18 (dollars)", 18), ("18 (in total)", 18), ("[18]", 18), ("(18).", 18),
+        ("{18}", 18), ("18?", 18), ("\\text{25}", 25), ("\\frac{3}{-4}", "-3/4"), ("60 miles / hour", 60),
+        ("5 squared", None), ("5 cubed", None), ("5²", None), ("0x10", None), ("1 000", None), ("5½", None),
+        ("[1,2]", None), ("(1,200)", None), ("18 / 6", 3), ("5 million or 6", None), ("18+", None), (">18", None),
         # fractions
         ("3/4", "3/4"), ("-3/4", "-3/4"), ("\\frac{3}{4}", "3/4"), ("\\dfrac34", "3/4"), ("\\frac{-3}{4}", "-3/4"),
         ("\\frac9{19}", "9/19"), ("\\frac{270}7\\text{ degrees}", "270/7"), ("1 3/4", "7/4"), ("-1 3/4", "-7/4"),
@@ -60,6 +66,27 @@ def test_parse_number(text, value):
         ("\\boxed{18}\n#### 4", 0, 0),
         ("#### 4\nor rather\n#### 18", 1, 1),
         ("#### 18 or 19", 0, 0),  # hedges
+        ("#### 18 ####", 1, 1),
+        ("#### 18</answer>", 1, 1),
+        ("<answer>#### 18</answer>", 1, 1),
+        ("#### 18<|im_end|>", 1, 1),
+        ("#### 18 million", 0, 0),
+        ("#### not 18", 0, 0),
+        ("#### minus 18", 0, 0),
+        ("#### half of 18", 0, 0),
+        ("#### about 18", 0, 1),
+        ("#### Final answer below\nShe has 18 eggs.", 0, 1),  # a mark without a number: what comes after it
+        ("18 #### none", 0, 0),  # but not what came before
+        ("it is 18 million", 0, 0),
+        ("it is 18 squared", 0, 0),
+        ("it is 18²", 0, 0),
+        ("it is 0x18", 0, 0),
+        ("<think>#### 4</think>#### 18", 1, 1),
+        ("<think>#### 18</think>#### 4", 0, 0),
+        ("#### 18</think>I do not know.", 0, 0),  # the prompt began the thought
+        ("<think>so 18, #### 18", 0, 0),  # it never ends
+        ("<think>a</think>no<think>b</think>#### 18", 1, 1),
+        ("<think>a</think>no<think>#### 18", 0, 0),
         ("#### 19 or 18", 0, 0),
         ("#### 17\n18", 0, 0),  # a marked answer is the answer
         ("#### The answer is 18", 0, 1),
@@ -136,6 +163,16 @@ def test_gsm8k_gold_grades_itself(data):
     assert sum(lenient(answer, gold(final)) for answer, final in zip(answers, official, strict=True)) == 8792
     wrong = [f"{int(final.replace(',', '')) + 1}" for final in official]
     assert sum(lenient(answer, gold(final)) for answer, final in zip(answers, wrong, strict=True)) == 0
+
+
+@pytest.mark.parametrize("name", ["svamp", "mawps", "gsm8k", "math500", "grade-school"])
+def test_the_gold_answers_of_every_task_are_right_and_those_of_other_problems_wrong(name, data):
+    task = load_task(name, data)
+    problems = (task.train + task.test)[:10_000]
+    for problem, other in zip(problems, problems[1:] + problems[:1], strict=True):
+        assert strict(f"#### {problem.answer}", problem) == 1.0, problem.answer
+        assert strict(f"\\boxed{{{problem.answer}}}", problem) == 1.0, problem.answer
+        assert lenient(f"#### {other.answer}", problem) == float(equal(other.answer, problem.answer))
 
 
 def test_math500_solutions_grade_as_their_answers(data):
