@@ -38,12 +38,17 @@ class MathGrader:
     def __call__(self, completion: str, problem: Problem) -> float:
         if numbers.lenient(completion, problem):
             return 1.0
-        answer, gold = numbers.extract_answer(completion, problem, lenient=True), problem.answer
-        if answer is None or problem.verify or gold in numbers.VERDICTS or _BASE.search(answer + gold):
+        answer = numbers.extract_answer(completion, problem, lenient=True)
+        if answer is None or problem.verify:
             return 0.0
+        return float(any(self._may_equal(gold, answer) for gold in problem.golds))
+
+    def _may_equal(self, gold: str, answer: str) -> bool:
+        if gold in numbers.VERDICTS or _BASE.search(answer + gold):
+            return False
         if numbers.parse_number(answer) is not None and numbers.parse_number(gold) is not None:
-            return 0.0
-        return float(self._equal(_clean(gold), _clean(answer)))
+            return False
+        return self._equal(_clean(gold), _clean(answer))
 
     def _equal(self, gold: str, answer: str) -> bool:
         worker = self._idle.get()

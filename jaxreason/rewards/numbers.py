@@ -34,8 +34,8 @@ def lenient(completion: str, problem: Problem) -> float:
 
 
 def is_correct(answer: str, problem: Problem) -> bool:
-    """Decided by the problem's own verifier if it has one, else by equality with the gold answer."""
-    return problem.verify(answer) if problem.verify else equal(answer, problem.answer)
+    """Decided by the problem's own verifier if it has one, else by equality with a gold answer."""
+    return problem.verify(answer) if problem.verify else any(equal(answer, gold) for gold in problem.golds)
 
 
 def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str | None:
@@ -47,7 +47,7 @@ def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str |
     if problem.verify:
         return _rest(completion, lenient=lenient)
     if problem.answer not in VERDICTS:
-        return final_answer(completion, lenient=lenient)
+        return final_answer(completion, lenient=lenient, several=any(len(_values(gold)) > 1 for gold in problem.golds))
     answer = final_answer(completion, lenient=False)
     if lenient:
         words = _VERDICT.findall((answer or completion[-WINDOW:]).lower())
@@ -55,8 +55,8 @@ def extract_answer(completion: str, problem: Problem, *, lenient: bool) -> str |
     return answer and answer.strip("*_`'\". ").lower()
 
 
-def final_answer(completion: str, *, lenient: bool) -> str | None:
-    """The text of the answer, or None. Two numbers joined by `or` are not an answer."""
+def final_answer(completion: str, *, lenient: bool, several: bool = False) -> str | None:
+    """The text of the answer, or None. Two numbers joined by `or` are not an answer, unless `several` are asked for."""
     hashes, box = completion.rfind("####"), completion.rfind("\\boxed{")
     if box > hashes:
         answer = _braced(completion[box + len("\\boxed") : box + WINDOW])
@@ -74,19 +74,23 @@ def final_answer(completion: str, *, lenient: bool) -> str | None:
         answer = ""
     if not answer:
         return _last_number(completion) if lenient else None
-    if " or " in answer and all(parse_number(part) is not None for part in answer.split(" or ")):
+    if not several and " or " in answer and all(parse_number(part) is not None for part in answer.split(" or ")):
         return None
     return answer
 
 
 def equal(a: str, b: str) -> bool:
-    r"""Equal numbers; otherwise equal LaTeX up to spacing and notation (`\dfrac12` is `\frac{1}{2}`)."""
+    r"""Equal numbers; otherwise equal LaTeX up to spacing and notation (`\dfrac12` is `\frac{1}{2}`), or the same
+    values in any order (`x = 0 or x = 2`, `2, 0`)."""
     x, y = parse_number(a), parse_number(b)
     if x is not None and y is not None:
         return x == y
     if len(a) > WINDOW or len(b) > WINDOW:
         return a == b
-    return _plain(a) == _plain(b)
+    if _plain(a) == _plain(b):
+        return True
+    left, right = _values(a), _values(b)
+    return len(left) == len(right) > 1 and set(left) == set(right)
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -184,6 +188,19 @@ _CHANGED = re.compile(r"[²³½¼¾!]|[xX][0-9A-Fa-f]|\s+(?:squared|cubed)\b")
 _POWER_OF = re.compile(r"[0-9]\s*(?:\^\s*\{?|\*\*\s*)$")
 _INDEX = re.compile(r"(?:[A-Za-z]|[_^]\s*\{?)$")
 _OPERAND_ENDS = (*"0123456789)]}%",)
+
+
+_JOINED = re.compile(r"\s*(?:,(?![0-9]{3}(?![0-9]))|;|\bor\b|\band\b|\\text\s*\{\s*(?:or|and)\s*\})\s*")
+
+
+def _values(text: str) -> list[Fraction | str]:
+    """The values of a list without brackets, or of a set, as numbers where they are; none where a part is empty."""
+    text = _tidy(text).removeprefix("\\{").removesuffix("\\}").strip("$ ")
+    if len(text) > WINDOW or re.search(r"[()\[\]]", text):
+        return []
+    parts = [part for part in _JOINED.split(text) if part]
+    numbers = [parse_number(part) for part in parts]
+    return [_plain(part) if number is None else number for part, number in zip(parts, numbers, strict=True)]
 
 
 # --- normalising and comparing it ---

@@ -21,6 +21,12 @@ class Problem:
     """Position in the source file, the same on every machine; folded into the random keys of its completions."""
     verify: Callable[[str], bool] | None = None
     """Decides whether a final answer is correct, where comparing it with `answer` is not enough."""
+    alternatives: tuple[str, ...] = ()
+    """Further answers that are as right as `answer`."""
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        return self.answer, *self.alternatives
 
 
 class Task(NamedTuple):

@@ -1,6 +1,7 @@
 """Tasks by name, for the command line."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -41,14 +42,18 @@ def load_task(name: str, data: str | Path | None = None) -> Task:
 def task_from_jsonl(path: Path) -> Task:
     """A task from lines with `question` and `answer`; a fifth of the questions, chosen by hash, is the test split.
 
-    `answer` is the final answer (text or number), or a worked solution ending in `#### ANSWER` as in GSM8K.
+    `answer` is the final answer (text or number), a list of answers that are all right, or a worked solution ending in
+    `#### ANSWER` as in GSM8K.
     """
-    fields = {"question": (str,), "answer": (str, int, float)}
+    fields = {"question": (str,), "answer": (str, int, float, list)}
     problems = []
     for index, row in parse_jsonl(read_bytes(path), f"{path}", fields):
-        answer = row["answer"] if isinstance(row["answer"], str) else number_text(row["answer"])
-        problem = gsm8k.problem(row["question"], answer, index)
-        if not (problem.question and problem.answer):
+        given = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+        if not given or any(type(each) not in (str, int, float) for each in given):
+            raise InputError(f"{path} line {index + 1} has 'answer' = {given}; give texts or numbers, at least one")
+        answer, *others = (each if isinstance(each, str) else number_text(each) for each in given)
+        problem = replace(gsm8k.problem(row["question"], answer, index), alternatives=tuple(others))
+        if not (problem.question and all(problem.golds)):
             raise InputError(f"{path} line {index + 1} has an empty question or answer; fill it in or delete the line")
         problems.append(problem)
     train, test = split_by_hash(problems)

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -163,6 +164,19 @@ def test_gsm8k_gold_grades_itself(data):
     assert sum(lenient(answer, gold(final)) for answer, final in zip(answers, official, strict=True)) == 8792
     wrong = [f"{int(final.replace(',', '')) + 1}" for final in official]
     assert sum(lenient(answer, gold(final)) for answer, final in zip(answers, wrong, strict=True)) == 0
+
+
+@pytest.mark.parametrize("answer", ["x=0 or x=2", "0, 2", "2 and 0", "\\{0, 2\\}", "x = 2 \\text{ or } x = 0"])
+def test_a_gold_of_several_values_is_answered_in_any_order(answer):
+    for completion in ("#### 0 or 2", "#### x = 2 or x = 0", "\\boxed{0, 2}", "\\boxed{\\{2, 0\\}}", "#### 2 and 0"):
+        assert strict(completion, gold(answer)) == 1.0, completion
+    for completion in ("#### 0", "#### 0 or 3", "#### 0 or 2 or 3", "\\boxed{(0, 2)}", "#### 2 or 2"):
+        assert lenient(completion, gold(answer)) == 0.0, completion
+
+
+def test_any_of_several_golds_is_right():
+    problem = replace(gold("2"), alternatives=("3", "half"))
+    assert [strict(f"#### {answer}", problem) for answer in ("2", "3.0", "half", "4")] == [1.0, 1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("name", ["svamp", "mawps", "gsm8k", "math500", "grade-school"])

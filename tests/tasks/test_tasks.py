@@ -83,6 +83,9 @@ def test_own_file(tmp_path):
         ('{"question": "q"}', "line 3 lacks the field 'answer'"),
         ('{"question": "q", "answer": true}', "line 3 has 'answer' = true; it must be a str or int or float"),
         ('{"question": "q", "answer": " "}', "line 3 has an empty question or answer"),
+        ('{"question": "q", "answer": []}', "line 3 has 'answer' = []; give texts or numbers, at least one"),
+        ('{"question": "q", "answer": [{}]}', "line 3 has 'answer' = [{}]; give texts or numbers, at least one"),
+        ('{"question": "q", "answer": ["2", ""]}', "line 3 has an empty question or answer"),
         ("question: q", "line 3 is not JSON"),
         ('{"question": "q", "answer": ' + "9" * 5000 + "}", "line 3 is not JSON"),
         ("[" * 100_000, "line 3 is not JSON"),
@@ -95,6 +98,13 @@ def test_a_bad_line_is_named(tmp_path, line, complaint):
     path.write_text(f"{good}\n{good}\n{line}\n")
     with pytest.raises(InputError, match=re.escape(f"{path} {complaint}")):
         load_task(str(path))
+
+
+def test_a_list_of_answers_that_are_all_right(tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(f'{{"question": "q{i}", "answer": ["2", 3.0, "#### half"]}}\n' for i in range(20)))
+    task = load_task(str(path))
+    assert {problem.golds for problem in task.train + task.test} == {("2", "3", "#### half")}
 
 
 def test_unknown_names(tmp_path):
