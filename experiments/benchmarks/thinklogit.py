@@ -44,7 +44,7 @@ def run(cfg: Config) -> dict:
     check_limits(cfg)
     console, names = Console(highlight=False), {"target": cfg.target, "guide": cfg.guide, "base": cfg.base}
     alone = {name: load_inference_model(model, Sampling(), cfg.tokens, str) for name, model in names.items()}
-    fused = load_guided_model(cfg.target, cfg.guide, cfg.base, Sampling(), cfg.tokens, str, warmup=0)
+    fused = load_guided_model(cfg.target, cfg.guide, cfg.base, Sampling(), cfg.tokens, str)
     contenders = {name: work(cfg, model) for name, model in ({"fused": fused} | alone).items()}
     seconds = interleave(contenders, cfg.rounds, console)
     medians = {name: statistics.median(times) for name, times in seconds.items()}

@@ -1,6 +1,7 @@
 """A language model ready to answer, alone or guided, and the cost of its answers."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
@@ -255,12 +256,17 @@ def load_guided_model(
     *,
     token_map: str = "",
     alpha: float = 1.0,
-    warmup: int = 100,
+    warmup: int = 0,
     rows: int = 256,
     dtype: DTypeLike = np.float32,
 ) -> InferenceModel:
     """Loads a target whose logits are moved by those of `guide` less those of `base`: a `GuidedDecoder` with strength
-    `alpha` after `warmup` tokens. `token_map` is the source of `make_token_map`."""
+    `alpha` after `warmup` tokens. `token_map` is the source of `make_token_map`. Warns if no completion can be longer
+    than the warm-up."""
+    if warmup >= max_tokens:
+        warnings.warn(
+            f"a warm-up of {warmup} tokens is longer than any of at most {max_tokens}: nothing is guided", stacklevel=2
+        )
     if not (guide and base):
         raise InputError(f"guide {guide!r} and base {base!r}: give both, the reasoner and the model it was made from")
     models = one, two, three = [

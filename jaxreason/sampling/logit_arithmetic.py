@@ -47,8 +47,8 @@ class GuidedDecoder:
     guide: Decoder
     base: Decoder
     alpha: float = 1.0
-    warmup: int = 100
-    """W: the target alone chooses tokens 0 to W - 1 of every completion."""
+    warmup: int = 0
+    """W: the target alone chooses tokens 0 to W - 1 of a completion. The paper's 100 is for answers of thousands."""
 
     def prefill(self, params: GuidedParams, prompts: Prompts, group_size: int, cache_size: int):
         z, delta, state = self.prefill_parts(params, prompts, group_size, cache_size)

@@ -47,8 +47,13 @@ def foreign(tmp_path_factory):
 def test_guidance_that_changes_nothing(alone):
     plain = texts(alone)
     assert texts(load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS, alpha=0.0)) == plain
-    guided = load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS, warmup=0)
+    guided = load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS)
     assert texts(guided) != plain
+    with pytest.warns(
+        UserWarning, match=r"a warm-up of 500 tokens is longer than any of at most \d+: nothing is guided"
+    ):
+        unguided = load_guided_model("tiny-large-base", "tiny", "tiny-base", *SETTINGS, warmup=500)
+    assert texts(unguided) == plain
     prompt = alone.encode("How many?")
     small = load_inference_model("tiny", *SETTINGS).prefill_cost(prompt).flops
     assert guided.prefill_cost(prompt).flops == alone.prefill_cost(prompt).flops + 2 * small
@@ -56,7 +61,7 @@ def test_guidance_that_changes_nothing(alone):
 
 @pytest.mark.slow
 def test_guides_of_another_vocabulary(alone, foreign):
-    same = load_guided_model("tiny-large-base", foreign, foreign, *SETTINGS, token_map="text", warmup=0)
+    same = load_guided_model("tiny-large-base", foreign, foreign, *SETTINGS, token_map="text")
     assert texts(same) == texts(alone)
     prompt = same.encode("How many?")
     assert same.guide_tokenizer.decode(prompt.guide).strip() == "How many?"
