@@ -135,9 +135,8 @@ def _rest(completion: str, *, lenient: bool) -> str | None:
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"[A-Za-z][A-Za-z ,:']*[ :]")  # "The answer is " before a number
 _OTHER_VALUE = re.compile(r"\b(?:not|never|minus|negative|half|third|quarter|twice|double|than|no)\b", re.IGNORECASE)
-_TAGS = re.compile(
-    r"\s*(?:</[A-Za-z]{1,20}>|<\|[A-Za-z_]{1,20}\|>|\\\\)\s*$"
-)  # `18</answer>`, `18<|im_end|>`, a TeX newline
+# At the end of `18</answer>`, `18<|im_end|>` and of a line of TeX.
+_TAGS = re.compile(r"\s*(?:</[A-Za-z]{1,20}>|<\|[A-Za-z_]{1,20}\|>|\\\\)\s*$")
 
 
 def _braced(chunk: str) -> str:
@@ -184,7 +183,7 @@ def _negated(before: str) -> bool:
     return not (before.rstrip(" \t").endswith(_OPERAND_ENDS) or before[-1:].isalpha())
 
 
-_CHANGED = re.compile(r"[²³½¼¾!]|[xX][0-9A-Fa-f]|\s+(?:squared|cubed)\b")
+_CHANGED = re.compile(r"[²³½¼¾]|[xX][0-9A-Fa-f]|\s+(?:squared|cubed)\b")
 _POWER_OF = re.compile(r"[0-9]\s*(?:\^\s*\{?|\*\*\s*)$")
 _INDEX = re.compile(r"(?:[A-Za-z]|[_^]\s*\{?)$")
 _OPERAND_ENDS = (*"0123456789)]}%",)

@@ -95,7 +95,7 @@ def unequal_shares(rng, rate, problems, group, sd):
     return share_interval(rng.binomial(totals, expit(logits(rng, rate, sd, problems))), totals), rate
 
 
-def paired(rng, rate, problems, group, sd):
+def paired_difference(rng, rate, problems, group, sd):
     before, gain = logits(rng, rate, sd, problems), 1.0
     deviations = sd * np.random.default_rng(0).standard_normal(20_000)
     truth = expit(centre(rate, sd) + gain + deviations).mean() - rate
@@ -113,7 +113,7 @@ def unstable_seeds(rng, rate, problems, group, sd):
 
 
 CASES = [(100, 1, 2.0), (200, 8, 2.0), (200, 8, 0.5)]  # problems, samples of each, how much problems differ (logits)
-COVERED = [(make, *case) for make in (accuracy, unequal_shares, paired, over_seeds) for case in CASES]
+COVERED = [(make, *case) for make in (accuracy, unequal_shares, paired_difference, over_seeds) for case in CASES]
 COVERED += [(unstable_seeds, *case) for case in CASES[:2]]  # the third: 92 %
 
 

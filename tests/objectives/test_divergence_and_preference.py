@@ -96,7 +96,7 @@ def params(weight):
     return {"model": {"embed_tokens": {"weight": weight}}}
 
 
-def compared(weight, hidden, teacher_weight, teacher_hidden, mask, divergence, temperature=1.5):
+def divergence_of(weight, hidden, teacher_weight, teacher_hidden, mask, divergence, temperature=1.5):
     return full_divergence(
         params(weight),
         hidden,
@@ -117,7 +117,7 @@ def test_divergences_from_oneself_are_zero_and_nowhere_negative(heads):
             *(params(weight), hidden) * 2, mask, model=STUDENT, teacher_model=STUDENT, divergence=divergence
         )
         np.testing.assert_allclose(same, 0.0, atol=1e-5, err_msg=name)
-        values = compared(weight, hidden, *teacher, mask, divergence)
+        values = divergence_of(weight, hidden, *teacher, mask, divergence)
         assert float(values[mask].min()) > 0 and float(jnp.abs(values[~mask]).max()) == 0, name
 
 
@@ -132,7 +132,7 @@ def test_divergences_are_sums_over_the_whole_vocabulary(name, heads):
     expected = {"forward": (q * (theirs - ours)).sum(-1), "reverse": (p * (ours - theirs)).sum(-1)}.get(
         name, (w * q * (theirs - between) + (1 - w) * p * (ours - between)).sum(-1)
     )
-    actual = jax.jit(partial(compared, divergence=DIVERGENCES[name]))(*heads)
+    actual = jax.jit(partial(divergence_of, divergence=DIVERGENCES[name]))(*heads)
     np.testing.assert_allclose(actual, jnp.where(mask, expected, 0.0), rtol=1e-5, atol=1e-5)
 
 
@@ -153,7 +153,7 @@ def test_divergences_against_torch(name, heads):
     (expected * torch.tensor(np.asarray(mask))).sum().backward()
 
     def total(weight, hidden):
-        return compared(weight, hidden, teacher_weight, teacher_hidden, mask, DIVERGENCES[name]).sum()
+        return divergence_of(weight, hidden, teacher_weight, teacher_hidden, mask, DIVERGENCES[name]).sum()
 
     slopes = jax.jit(jax.grad(total, argnums=(0, 1)))(weight, hidden)
     for slope, tensor in zip(slopes, (w, x), strict=True):
@@ -173,5 +173,5 @@ def test_stored_top_tokens_and_the_rest(heads):
         expected = jnp.where(stored, q * (theirs - ours), 0.0).sum(-1) + left[1] * jnp.log(left[1] / left[0])
         actual = topk_divergence(params(weight), hidden, TopK(ids, logps), mask, model=STUDENT, divergence=forward_kl)
         np.testing.assert_allclose(actual, jnp.where(mask, expected, 0.0), rtol=1e-4, atol=1e-5)
-    whole = compared(weight, hidden, teacher_weight, teacher_hidden, mask, forward_kl, temperature=1.0)
+    whole = divergence_of(weight, hidden, teacher_weight, teacher_hidden, mask, forward_kl, temperature=1.0)
     np.testing.assert_allclose(actual, whole, rtol=1e-4, atol=1e-4)  # all but one stored: nothing is lost

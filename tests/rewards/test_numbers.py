@@ -81,6 +81,7 @@ def test_parse_number(text, value):
         ("it is 18 million", 0, 0),
         ("it is 18 squared", 0, 0),
         ("it is 18²", 0, 0),
+        ("The answer is 18!", 0, 1),  # a sentence ends, not a factorial
         ("it is 0x18", 0, 0),
         ("<think>#### 4</think>#### 18", 1, 1),
         ("<think>#### 18</think>#### 4", 0, 0),
